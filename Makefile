@@ -1,0 +1,58 @@
+# The habits of the place. `make demo` and `make test` need Python 3.11 or later, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. Mia gives 6 to each of 7 friends. The number grows 4 times. How many marbles?
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-real lint format zoo dist clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pyro_llm needs Python 3.11 or later; name one with: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp file a set of packages, so that a second call costs nothing.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing pyro_llm into $(VENV) ..."
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	@echo "Installing what '$*' needs ..."
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## Solve a word problem: its answers with probabilities, and a plot in runs/.
+	@mkdir -p runs
+	$(BIN)/pyro-llm solve "$(DEMO_PROBLEM)" --particles 64 --runs 4 --seed 0 --out runs/demo.nc --plot runs/demo.png
+
+test: $(VENV)/.installed-test  ## Run the tests.
+	$(BIN)/python -m pytest -m "not real"
+
+test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
+	$(BIN)/python -m pytest -m real tests/real
+
+lint: $(VENV)/.installed-test  ## Check style, formatting and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test  ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+zoo: $(VENV)/.installed  ## Train the embedded models anew (at most an hour on two cores).
+	$(BIN)/python -m training.abacus
+
+dist: $(VENV)/.installed  ## Build the wheel and the source distribution into dist/.
+	$(PIP) build
+	$(BIN)/python -m build
+
+clean:  ## Remove what the other targets made, the environment included.
+	rm -rf $(VENV) dist build runs .pytest_cache .ruff_cache .mypy_cache

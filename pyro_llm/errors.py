@@ -1,0 +1,81 @@
+"""Typed errors: each says what was wrong, where, and what to do about it."""
+
+
+class PyroLLMError(Exception):
+    """Base class of every error that `pyro_llm` raises on purpose."""
+
+
+class OptionError(PyroLLMError, ValueError):
+    """An option of an algorithm has a value that it cannot have."""
+
+
+class UnknownModelError(PyroLLMError, ValueError):
+    """A model name is neither embedded, nor a folder, nor a file, nor an id that a hub could resolve."""
+
+
+class ModelFolderError(PyroLLMError, ValueError):
+    """A folder or file was given as a model and holds none that can be loaded."""
+
+
+class ContextLengthError(PyroLLMError, ValueError):
+    """A prompt, or a prompt with its continuation, does not fit the model's context."""
+
+
+class UnknownStopError(PyroLLMError, ValueError):
+    """A stop string is empty, or the vocabulary of the model cannot produce it."""
+
+
+class CapabilityError(PyroLLMError, TypeError):
+    """A language model lacks an optional capability (next-token logits, say) that the caller needs."""
+
+
+class ObservedTextError(PyroLLMError, ValueError):
+    """A text cannot be a value of the distribution that it is observed from: too long, or running on after its end."""
+
+
+class RewardError(PyroLLMError, ValueError):
+    """A reward returned NaN, a wrong shape, or a probability outside [0, 1]."""
+
+
+class AllParticlesDeadError(PyroLLMError, RuntimeError):
+    """Every particle of a run has weight zero, so there is nothing left to resample."""
+
+
+class NonFiniteWeightError(PyroLLMError, ValueError):
+    """A factor of the program is NaN or plus infinity."""
+
+
+class BatchedBranchError(PyroLLMError, RuntimeError):
+    """A program branches in Python on a tensor that holds one value per particle."""
+
+
+class DuplicateSiteError(PyroLLMError, ValueError):
+    """A program uses one site name twice in one execution."""
+
+
+class ReplayError(PyroLLMError, RuntimeError):
+    """A program did not repeat itself when replayed: other sites, another order, or other distributions."""
+
+
+class HiddenRandomnessError(ReplayError):
+    """A program drew random numbers outside its visible sample sites, so that replaying it is wrong."""
+
+
+class PlateNestingError(PyroLLMError, ValueError):
+    """A plate of the program takes the dimension of the particles, or one to its left."""
+
+
+class NoTextError(PyroLLMError, TypeError):
+    """Texts were asked of a posterior whose program does not return a text state."""
+
+
+class ProblemFileError(PyroLLMError, ValueError):
+    """A line of a JSONL file of problems is not a valid problem."""
+
+
+class OutputPathError(PyroLLMError, OSError):
+    """A result cannot be written where it was asked for."""
+
+
+class PosteriorFileError(PyroLLMError, ValueError):
+    """A file that was to be loaded holds no posterior, or one that this version cannot read."""

@@ -1,0 +1,75 @@
+"""What lives exactly as long as one inference run: KV sessions, reward caches, the count of its cost.
+
+An algorithm opens a scope around a run; language models and rewards keep what they must remember in it. So two runs on
+one model share nothing, replaying a program finds its caches again, and the inference engine needs to know neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Resource = TypeVar("Resource")
+
+
+@dataclass
+class Cost:
+    """What a run has spent.
+
+    Attributes:
+        lm_calls: forward passes of language models.
+        lm_tokens_forwarded: tokens that went through a language model, prompt included, padding not.
+        lm_tokens_sampled: tokens drawn from a language model.
+        reward_calls: forward passes of reward models, or calls of reward functions.
+        reward_tokens: tokens that went through reward models (0 for functions of text).
+        seconds: wall-clock time of the run.
+    """
+
+    lm_calls: int = 0
+    lm_tokens_forwarded: int = 0
+    lm_tokens_sampled: int = 0
+    reward_calls: int = 0
+    reward_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class RunScope:
+    """The resources of one run, by their owner."""
+
+    cost: Cost = field(default_factory=Cost)
+    _resources: dict[int, tuple[object, object]] = field(default_factory=dict, repr=False)
+
+    def resource(self, owner: object, create: Callable[[], Resource]) -> Resource:
+        """The resource that `owner` keeps in this run; `create` makes it when first asked for."""
+        if id(owner) not in self._resources:
+            self._resources[id(owner)] = (owner, create())  # holding the owner keeps its id its own
+        return self._resources[id(owner)][1]  # type: ignore[return-value]
+
+
+_current: ContextVar[RunScope | None] = ContextVar("pyro_llm_run_scope", default=None)
+
+
+def current_run_scope() -> RunScope | None:
+    """The scope of the run in progress, or None outside any."""
+    return _current.get()
+
+
+@contextmanager
+def run_scope() -> Iterator[RunScope]:
+    """Open a scope for one run; it and all its resources end with the block."""
+    scope = RunScope()
+    token = _current.set(scope)
+    try:
+        yield scope
+    finally:
+        _current.reset(token)
+
+
+def current_cost() -> Cost:
+    """The cost of the run in progress; outside any, a counter that nobody reads."""
+    scope = current_run_scope()
+    return scope.cost if scope is not None else Cost()
