@@ -1,0 +1,179 @@
+"""Sampling and scoring token by token, over any decoder: the session of every local language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_llm.errors import ContextLengthError
+from pyro_llm.lm.decoder import Branches, Decoder
+from pyro_llm.lm.decoding import Decoding, restrict
+from pyro_llm.lm.keyed import draw, uniforms
+from pyro_llm.lm.language_model import Continuation, LanguageModel, Prefix, SamplingKey
+from pyro_llm.lm.ledger import Ledger
+from pyro_llm.lm.state import PAD
+from pyro_llm.lm.stopping import terminator
+from pyro_llm.run_scope import current_cost
+
+_CHECK_EVERY = 8  # tokens between two looks, from the host, at whether an accelerator has finished every row
+
+
+class TokenSession:
+    """A session that draws and scores tokens one after another from the logits of a decoder."""
+
+    def __init__(self, lm: LanguageModel, decoder: Decoder[Any]) -> None:
+        self._lm = lm
+        self._decoder = decoder
+        self._ledger = Ledger()
+
+    @torch.no_grad()
+    def sample(self, prefix: Prefix, decoding: Decoding, key: SamplingKey) -> Continuation:
+        """Draw tokens after each row until a stop string, EOS or `decoding.max_tokens`; see `Session`.
+
+        Raises:
+            ContextLengthError: a row and `max_tokens` more tokens do not fit the context.
+        """
+        rows, device = len(prefix), prefix.tokens.device
+        tokens = torch.full((rows, decoding.max_tokens), PAD, dtype=torch.long, device=device)
+        log_prob = torch.zeros(rows, dtype=torch.float64, device=device)
+        if rows == 0:
+            return Continuation(tokens, log_prob)
+        self._check_length(prefix, decoding.max_tokens)
+        ending = terminator(self._lm, decoding.stop)
+        state, active = ending.begin(rows), torch.ones(rows, dtype=torch.bool, device=device)
+
+        branches: Branches | None = None
+        for index in range(decoding.max_tokens):
+            logits = self._decoder.pending(prefix) if branches is None else branches.logits
+            log_probs = restrict(logits, decoding)
+            token = draw(log_probs, uniforms(key.seed, key.slots, index))
+            tokens[:, index] = torch.where(active, token, PAD)
+            log_prob += torch.where(active, log_probs.gather(-1, token.unsqueeze(-1)).squeeze(-1).double(), 0.0)
+            state = ending.advance(state, token)  # ended states are absorbing
+            writing = active & (state != ending.by_eos)
+            active = active & ~ending.ended(state)
+
+            looks = _looks(device, index)
+            if looks and not writing.any():
+                break
+            if branches is None:
+                branches = self._decoder.fork(prefix)
+            branches.advance(token, writing)  # after the last token too: the next step begins with these logits
+            if looks and not active.any():
+                break
+
+        current_cost().lm_tokens_sampled += int((tokens != PAD).sum())
+        if branches is not None:
+            self._decoder.keep(_joined(prefix, tokens), branches, state != ending.by_eos)
+        if not self._decoder.repeatable:
+            self._ledger.enter(prefix, tokens, decoding, log_prob)
+        return Continuation(tokens, log_prob)
+
+    @torch.no_grad()
+    def score(self, prefix: Prefix, continuation: Tensor, decoding: Decoding) -> Tensor:
+        """Log-probability that generation begins with `continuation`; see `Session`.
+
+        It is 0 for padding only. It is `-inf` for what generation cannot begin with: tokens after EOS or after a
+        completed stop string, more tokens than `max_tokens`, ids outside the vocabulary, padding before a token.
+        What this session has sampled or scored before is not computed again.
+
+        Raises:
+            ContextLengthError: a row with its continuation does not fit the context.
+        """
+        rows, device = len(prefix), prefix.tokens.device
+        log_prob = torch.zeros(rows, dtype=torch.float64, device=device)
+        lengths = (continuation != PAD).sum(-1)
+        todo = lengths > 0
+        if not self._decoder.repeatable and bool(todo.any()):
+            log_prob, known = self._ledger.look_up(prefix, continuation, decoding)
+            todo = todo & ~known
+
+        possible, closed = self._possible(continuation, lengths, decoding)
+        log_prob = torch.where(todo & ~possible, -torch.inf, log_prob)
+        chosen = (todo & possible).nonzero().squeeze(-1)
+        if len(chosen):
+            log_prob[chosen] = self._read(_rows(prefix, chosen), continuation[chosen], closed[chosen], decoding)
+        return log_prob
+
+    @torch.no_grad()
+    def next_log_probs(self, prefix: Prefix, decoding: Decoding) -> Tensor:
+        """Log-probabilities of the next token, `[rows, vocabulary_size]`; see `Session`.
+
+        Raises:
+            ContextLengthError: a row and one more token do not fit the context.
+        """
+        self._check_length(prefix, 1)
+        return restrict(self._decoder.pending(prefix), decoding)
+
+    def _possible(self, continuation: Tensor, lengths: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+        """Which rows generation can begin with, and which of them end with EOS."""
+        ending = terminator(self._lm, decoding.stop)
+        position = torch.arange(continuation.shape[-1], device=continuation.device)
+        states = ending.states(torch.where(continuation < self._lm.vocabulary_size, continuation, PAD))
+        ended_before = (ending.ended(states) & (position < lengths.unsqueeze(-1) - 1)).any(-1)
+        filled = position < lengths.unsqueeze(-1)
+        in_vocabulary = (continuation >= 0) & (continuation < self._lm.vocabulary_size)
+        possible = (in_vocabulary == filled).all(-1) & ~ended_before & (lengths <= decoding.max_tokens)
+        return possible, (states == ending.by_eos).any(-1)
+
+    def _read(self, prefix: Prefix, continuation: Tensor, closed: Tensor, decoding: Decoding) -> Tensor:
+        """Score rows that generation can begin with, each distinct one once."""
+        continuation = continuation[:, : int((continuation != PAD).sum(-1).max())]
+        first, inverse = _distinct(_joined(prefix, continuation), prefix)
+        prefix, continuation, closed = _rows(prefix, first), continuation[first], closed[first]
+        self._check_length(prefix, continuation.shape[-1])
+        self._decoder.pending(prefix)
+        branches = self._decoder.fork(prefix)
+        log_prob = branches.extend(continuation, closed, lambda logits: restrict(logits, decoding)).sum(-1)
+        self._decoder.keep(_joined(prefix, continuation), branches, ~closed)
+        if not self._decoder.repeatable:
+            self._ledger.enter(prefix, continuation, decoding, log_prob)
+        return log_prob[inverse]
+
+    def _check_length(self, prefix: Prefix, more: int) -> None:
+        limit = self._lm.context_length
+        if limit is None or len(prefix) == 0:
+            return
+        prompt, written = len(prefix.prompt_tokens), int(prefix.lengths.max())
+        if prompt + written + more > limit:
+            raise ContextLengthError(
+                f"{self._lm.name!r} has a context of {limit} tokens, and this step may need {prompt + written + more}: "
+                f"{prompt} of the prompt, {written} written so far and {more} more; shorten the prompt, lower "
+                "max_tokens or the number of steps, or take a model with a longer context"
+            )
+
+
+def _looks(device: torch.device, index: int) -> bool:
+    """Whether the host looks, after this token, if every row has ended: on accelerators a look waits for them."""
+    return device.type == "cpu" or index % _CHECK_EVERY == _CHECK_EVERY - 1
+
+
+def _rows(prefix: Prefix, rows: Tensor) -> Prefix:
+    return Prefix(prefix.prompt_tokens, prefix.tokens[rows], prefix.lengths[rows])
+
+
+def _joined(prefix: Prefix, continuation: Tensor) -> Prefix:
+    """The rows with their continuation, both padded on the right."""
+    more = (continuation != PAD).sum(-1)
+    width = prefix.tokens.shape[-1] + continuation.shape[-1]
+    tokens = torch.full((len(prefix), width), PAD, dtype=torch.long, device=continuation.device)
+    tokens[:, : prefix.tokens.shape[-1]] = prefix.tokens
+    place = prefix.lengths.unsqueeze(-1) + torch.arange(continuation.shape[-1], device=continuation.device)
+    tokens.scatter_(-1, place, continuation)
+    return Prefix(prefix.prompt_tokens, tokens, prefix.lengths + more)
+
+
+def _distinct(joined: Prefix, prefix: Prefix) -> tuple[Tensor, Tensor]:
+    """Indices of the first row of each distinct (prefix, continuation), and for each row the index of its own."""
+    index: dict[tuple[bytes, int], int] = {}
+    first: list[int] = []
+    inverse: list[int] = []
+    for row, key in enumerate(zip(joined.keys(), prefix.lengths.tolist(), strict=True)):
+        if key not in index:
+            index[key] = len(first)
+            first.append(row)
+        inverse.append(index[key])
+    device = prefix.tokens.device
+    return torch.tensor(first, device=device), torch.tensor(inverse, device=device)

