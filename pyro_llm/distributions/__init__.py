@@ -1,0 +1,9 @@
+"""Language models and rewards as Pyro distributions."""
+
+from pyro_llm.distributions.accept import accept
+from pyro_llm.distributions.acceptance import Acceptance
+from pyro_llm.distributions.llm import LLM
+from pyro_llm.distributions.next_token import NextToken
+from pyro_llm.distributions.token_sequence import token_sequence
+
+__all__ = ["LLM", "Acceptance", "NextToken", "accept", "token_sequence"]

@@ -1,0 +1,93 @@
+"""The state-space model of step-by-step reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyro
+
+from pyro_llm.distributions import LLM, accept
+from pyro_llm.lm.language_model import LanguageModel
+from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.reward_model import RewardModel
+
+
+@dataclass(frozen=True)
+class ReasoningSSM:
+    r"""A solution written a step at a time, each step accepted or not, as in Puri et al. (arXiv 2502.01618, eq. 1).
+
+    With the problem $c$, steps $x_t$ drawn from the language model $M$, and acceptances $o_t$ given by the reward $r$,
+
+    $$ p(x_{1:T}, o_{1:T} \mid c) = \prod_t p_M(x_t \mid c, x_{<t}) \; \mathrm{Bernoulli}(o_t; r(c, x_{1:t})), $$
+
+    conditioned on $o_{1:T} = 1$. A solution that ends at step $T$ (by EOS) has $T$ factors, however long others go on.
+
+    The object is a Pyro program from a problem to a `TextState`: a latent site `step_t`, an `LLM`, and an observed one,
+    `accept_t`, for each step $t = 0, 1, \dots$. It ends when every solution has, or after `max_steps`; solutions that
+    have not ended then are kept as they are.
+
+    Args:
+        lm: the language model $M$.
+        reward: the reward $r$, as log-odds of acceptance.
+        max_steps: the most steps that are written.
+        stop: the string, or strings, that end a step; None: a step is the whole text.
+        max_tokens: the most tokens of one step.
+        temperature: of the language model, as in `LLM`.
+        top_p: as in `LLM`.
+        top_k: as in `LLM`.
+
+    Raises:
+        ValueError: `max_steps` is not a positive integer; when it runs, another option out of its range.
+
+    Examples:
+        Half of the texts are "a", and the reward does not think much of it:
+
+        >>> import torch
+        >>> from pyro.poutine import condition, trace
+        >>> from pyro_llm.lm import TableLM
+        >>> from pyro_llm.rewards import FunctionReward
+        >>> table = {(): [0.5, 0.3, 0.2], (0,): [0.0, 0.0, 1.0], (1,): [0.0, 0.0, 1.0]}
+        >>> lm = TableLM(table.get, ["a", "b", "."], eos_token_id=2)
+        >>> reward = FunctionReward(lambda text: 0.1 if text == "a" else 0.9)
+        >>> model = ReasoningSSM(lm, reward, stop=None, max_tokens=2)
+        >>> steps = condition(model, {"step_0": torch.tensor([[0, 2], [1, 2], [2, -1]])})
+        >>> steps("which?").texts.tolist()
+        ['a', 'b', '']
+        >>> nodes = trace(steps).get_trace("which?")
+        >>> nodes.compute_log_prob()
+        >>> (nodes.nodes["step_0"]["log_prob"] + nodes.nodes["accept_0"]["log_prob"]).exp()
+        tensor([0.0500, 0.2700, 0.1800], dtype=torch.float64)
+    """
+
+    lm: LanguageModel
+    reward: RewardModel
+    max_steps: int = 12
+    stop: str | Sequence[str] | None = "\n"
+    max_tokens: int = 32
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:
+            raise ValueError(f"max_steps must be an integer of at least 1, not {self.max_steps!r}")
+
+    def __call__(self, problem: str) -> TextState:
+        """Write solutions to `problem`, one for each element of the batch of the plates around."""
+        state = self.lm.prompt(problem)
+        for t in range(self.max_steps):
+            transition = LLM(
+                self.lm,
+                state,
+                stop=self.stop,
+                max_tokens=self.max_tokens,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+            )
+            state = state.append(pyro.sample(f"step_{t}", transition))
+            accept(f"accept_{t}", self.reward, state)
+            if state.finished.all():
+                break
+        return state

@@ -1,0 +1,66 @@
+"""A reward from any Python function of the text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyro_llm.errors import RewardError
+from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.reward_model import TextReward, distinct_texts
+from pyro_llm.run_scope import current_cost
+
+
+@dataclass(frozen=True)
+class FunctionReward(TextReward):
+    """The probability that a function gives to a text: a checker, a parser, a heuristic.
+
+    Args:
+        fn: maps the text since the prompt to the probability, in [0, 1], that it is accepted. It is called once for
+            each distinct text of a run, and must be a function of the text alone.
+
+    Raises:
+        RewardError: when called, if `fn` returns anything but a number in [0, 1]; at once, if `fn` cannot be called.
+
+    Examples:
+        >>> import torch
+        >>> from pyro_llm.lm import TableLM
+        >>> lm = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], eos_token_id=2)
+        >>> state = lm.prompt("").append(torch.tensor([[0, 0, 1], [1, 2, -1]]))
+        >>> FunctionReward(lambda text: text.count("a") / 4)(state)
+        tensor([0., -inf], dtype=torch.float64)
+    """
+
+    fn: Callable[[str], float]
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise RewardError(f"FunctionReward needs a function from a text to a probability, not {self.fn!r}.")
+
+    def items(self, state: TextState) -> list[Any]:
+        """The texts since the prompt."""
+        return distinct_texts(state)
+
+    def score(self, items: Sequence[str]) -> list[float]:
+        """Log-odds of each text."""
+        log_odds = []
+        for text in items:
+            current_cost().reward_calls += 1
+            log_odds.append(self._log_odds(text, self.fn(text)))
+        return log_odds
+
+    def _log_odds(self, text: str, value: Any) -> float:
+        try:
+            probability = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            probability = math.nan
+        if not 0.0 <= probability <= 1.0:
+            raise RewardError(
+                f"The reward function {self.fn!r} returned {value!r} for the text {text!r}; "
+                "it must return a probability, a number in [0, 1]."
+            )
+        if probability in (0.0, 1.0):
+            return math.inf if probability else -math.inf
+        return math.log(probability) - math.log1p(-probability)

@@ -1,0 +1,102 @@
+"""The protocol of a reward, and the base of those that score texts: each distinct text once a run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pyro_llm.errors import RewardError
+from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.run_scope import current_run_scope
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """What judges the texts of a state: any callable of this signature, a plain function too.
+
+    It must be hashable, and the same object throughout a program: the particles that have finished are told by it.
+    """
+
+    def __call__(self, state: TextState) -> Tensor:
+        """Log-odds that each text is accepted. A floating tensor of shape `state.batch_shape`; may be infinite."""
+        ...
+
+
+def check_log_odds(log_odds: Any, state: TextState, reward: object) -> Tensor:
+    """Check what a reward returned.
+
+    Args:
+        log_odds: what `reward(state)` returned.
+        state: the state that it judged.
+        reward: for the message.
+
+    Returns:
+        `log_odds`, of shape `state.batch_shape`.
+
+    Raises:
+        RewardError: no floating tensor, a wrong shape, or NaN; the message names the text.
+    """
+    if not isinstance(log_odds, Tensor) or not log_odds.is_floating_point():
+        what = f"a tensor of {log_odds.dtype}" if isinstance(log_odds, Tensor) else repr(log_odds)
+        raise RewardError(
+            f"The reward {reward!r} returned {what}; it must return log-odds, a floating tensor of shape "
+            f"{tuple(state.batch_shape)}. Wrap a function from a text to a probability in `FunctionReward`."
+        )
+    if log_odds.shape != state.batch_shape:
+        raise RewardError(
+            f"The reward {reward!r} returned log-odds of shape {tuple(log_odds.shape)} for a state of batch shape "
+            f"{tuple(state.batch_shape)}; it must return one for each text, the first being {_first(state)!r}."
+        )
+    nan = log_odds.isnan()
+    if nan.any():
+        text = state.texts.flat[int(nan.reshape(-1).nonzero()[0])]
+        raise RewardError(f"The reward {reward!r} returned NaN for the text {text!r} (problem: {state.prompt!r}).")
+    return log_odds
+
+
+def _first(state: TextState) -> str:
+    return state.texts.flat[0] if state.finished.numel() else ""
+
+
+class TextReward(ABC):
+    """A reward that depends on texts alone: it finds the distinct ones and scores each once in a run.
+
+    Scores are kept in the scope of the run in progress (`pyro_llm.run_scope`), so a replayed program, cloned particles
+    and rows that have finished cost nothing. Subclasses implement `items` and `score`.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.float64
+    """Floating type of the log-odds."""
+
+    @abstractmethod
+    def items(self, state: TextState) -> Sequence[Hashable]:
+        """What the score depends on, for each flattened row of `state`; equal items are scored once."""
+
+    @abstractmethod
+    def score(self, items: Sequence[Any]) -> list[float]:
+        """Log-odds of distinct items. Raises `RewardError` for a score that is none, and counts the cost."""
+
+    def __call__(self, state: TextState) -> Tensor:
+        """Log-odds that each text of `state` is accepted. Shape `state.batch_shape`."""
+        scope = current_run_scope()
+        scores: dict[Hashable, float] = scope.resource(self, dict) if scope is not None else {}
+        items = self.items(state)
+        new = [item for item in dict.fromkeys(items) if item not in scores]
+        if new:
+            scores.update(zip(new, self.score(new), strict=True))
+        log_odds = torch.tensor([scores[item] for item in items], dtype=self.dtype)
+        return log_odds.reshape(state.batch_shape).to(state.tokens.device)
+
+
+def distinct_texts(state: TextState) -> list[str]:
+    """The texts since the prompt of the flattened rows of `state`, each distinct row of tokens decoded once."""
+    texts: dict[tuple[int, ...], str] = {}
+    rows = [tuple(row) for row in state.prefix().tokens.tolist()]
+    for row in rows:
+        if row not in texts:
+            texts[row] = state.lm.decode([token for token in row if token != PAD])
+    return [texts[row] for row in rows]
