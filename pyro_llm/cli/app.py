@@ -1,0 +1,141 @@
+"""The commands and their options. What they need is imported when they run, so that `--help` comes at once."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from pyro_llm.cli.console import errors
+from pyro_llm.cli.options import SolveOptions
+from pyro_llm.errors import PyroLLMError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Commands(TyperGroup):
+    """Commands whose expected errors end in one message and an exit code, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except PyroLLMError as error:
+            errors.print("[bold red]Error:[/]", end=" ")
+            errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(BAD_INPUT) from error
+        except KeyboardInterrupt as interrupt:
+            errors.print("[yellow]Interrupted.[/]")
+            raise typer.Exit(INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    name="pyro-llm",
+    cls=Commands,
+    help="Language models as Pyro distributions: answers as posteriors.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+
+MODEL, INFERENCE, OUTPUT = "Model", "Inference", "Output"
+
+
+@app.command()
+def solve(
+    problem: Annotated[str | None, typer.Argument(help="The problem. Or give a file of problems with --file.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help='Problems as JSONL: "problem", optional "id" and "answer" (to count right ones).'),
+    ] = None,
+    lm: Annotated[
+        str,
+        typer.Option(
+            help="Language model: an embedded one, a Hugging Face id, a folder, a .gguf file.", rich_help_panel=MODEL
+        ),
+    ] = "abacus",
+    reward: Annotated[
+        str,
+        typer.Option(help="Process reward model: an embedded one, a Hugging Face id, a folder.", rich_help_panel=MODEL),
+    ] = "abacus",
+    max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a solution.", rich_help_panel=MODEL)] = 12,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a step.", rich_help_panel=MODEL)] = 32,
+    temperature: Annotated[float, typer.Option(help="Of the language model, above 0.", rich_help_panel=MODEL)] = 1.0,
+    stop: Annotated[
+        str, typer.Option(help=r"String that ends a step; \n is a newline, \t a tab.", rich_help_panel=MODEL)
+    ] = r"\n",
+    device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, ...", rich_help_panel=MODEL)] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Floating type of the weights; by default the checkpoint's.", rich_help_panel=MODEL),
+    ] = None,
+    particles: Annotated[int, typer.Option(min=1, help="Particles of each run.", rich_help_panel=INFERENCE)] = 64,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Independent runs; their spread gives the error bars.", rich_help_panel=INFERENCE)
+    ] = 4,
+    ess_threshold: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Resample below this share of particles: 0 never, 1 always.", rich_help_panel=INFERENCE
+        ),
+    ] = 0.5,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**32 - 1,
+            help="For the same run again; drawn and shown if not given.",
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the posterior to this netCDF file (run.nc). With --file: results to a .jsonl file, or to a "
+            "folder together with the posteriors; what a former call finished there is not done again.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the posterior into this file (run.png, .svg, .pdf).", rich_help_panel=OUTPUT),
+    ] = None,
+) -> None:
+    """Solve a problem, or a file of them: the posterior of the answer, its evidence, and how well it was sampled."""
+    if (problem is None) == (file is None):
+        raise typer.BadParameter("Give either a problem or --file.")
+    if file is not None and plot is not None:
+        raise typer.BadParameter(
+            "--plot draws one problem; with --file, load the posteriors from --out and plot those."
+        )
+    if not 0 < temperature < float("inf"):
+        raise typer.BadParameter("--temperature must be positive; for nearly greedy draws take 0.01.")
+    options = SolveOptions(
+        lm=lm, reward=reward, max_steps=max_steps, max_tokens=max_tokens, temperature=temperature,
+        stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype, particles=particles,
+        runs=runs, ess_threshold=ess_threshold, seed=secrets.randbelow(2**31) if seed is None else seed,
+    )  # fmt: skip
+    if file is not None:
+        from pyro_llm.cli.batch import solve_file
+
+        raise typer.Exit(solve_file(file, options, out))
+    from pyro_llm.cli.single import solve_one
+
+    solve_one(str(problem), options, out, plot)
+
+
+@app.command()
+def models() -> None:
+    """Show the embedded models with their measured figures."""
+    from pyro_llm.cli.cards import show_cards
+
+    show_cards()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

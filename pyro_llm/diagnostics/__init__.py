@@ -1,0 +1,37 @@
+"""Posteriors as `xarray.DataTree`, in ArviZ, in figures and in files."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyro_llm.diagnostics.ancestry import plot_ancestry
+    from pyro_llm.diagnostics.arviz import to_arviz
+    from pyro_llm.diagnostics.datatree import to_datatree
+    from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
+    from pyro_llm.diagnostics.storage import load, save
+
+__all__ = ["load", "plot", "plot_ancestry", "plot_answers", "plot_ess", "save", "to_arviz", "to_datatree"]
+
+_MODULES = {
+    "load": "storage",
+    "plot": "plots",
+    "plot_ancestry": "ancestry",
+    "plot_answers": "plots",
+    "plot_ess": "plots",
+    "save": "storage",
+    "to_arviz": "arviz",
+    "to_datatree": "datatree",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Matplotlib, xarray and ArviZ take seconds to import: each when it is first asked for.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,190 @@
+"""A posterior as an `xarray.DataTree` in ArviZ's schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pyro_llm.answers import answer
+from pyro_llm.infer.posterior import Posterior
+from pyro_llm.ops.genealogy import roots
+
+SCHEMA_VERSION = 1
+"""Of the tree that `to_datatree` builds and `load` reads back."""
+
+PARTICLE = ("chain", "draw")
+
+
+def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> xr.DataTree:
+    """The posterior as a tree of datasets; `chain` is the run, `draw` the particle.
+
+    | group | dimensions | variables |
+    | --- | --- | --- |
+    | `posterior` | chain, draw | latent sites, `length` (tokens of each text), functionals that are numbers |
+    | `sample_stats` | chain, draw | `log_weight`, `ancestor`, `log_prior`, `log_likelihood`, `lp` |
+    | | chain | `log_marginal_likelihood`, `ess` |
+    | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
+    | | chain, step, draw | `ancestor`, `log_factor` |
+    | `observed_data` | | observed sites |
+
+    The `text` and functionals that are strings (no answer being `""`) are coordinates of `posterior`, so that
+    `az.summary` passes them by. `log_weight` is normalised within a chain, `ancestor` in `sample_stats` the slot at the
+    first step from which a particle descends, `site` in `smc` the name of a step. A model's return value that is a
+    tensor is `posterior["returned"]`.
+
+    Draws carry weights, which ArviZ does not know of: `posterior.resample(n)` before what takes them as equal.
+    Variables of sites bear the site's name, changed where netCDF or the schema forbids it, and have the exact name
+    as their attribute `site`. The root's attributes hold settings (versions among them), cost and the prompt as JSON.
+
+    Args:
+        posterior: what to convert.
+        functionals: functions of a text by name; by default its final answer, `{"answer": pyro_llm.answer}`.
+    """
+    groups = {
+        "posterior": _posterior(posterior, {"answer": answer} if functionals is None else functionals),
+        "sample_stats": _sample_stats(posterior),
+        "smc": _smc(posterior),
+        "observed_data": _sites(posterior.observed, (), ()),
+    }
+    tree = xr.DataTree.from_dict(
+        {name: dataset for name, dataset in groups.items() if dataset.sizes or dataset.variables}
+    )
+    tree.attrs = _attributes(posterior)
+    return tree
+
+
+def _posterior(posterior: Posterior, functionals: Mapping[str, Callable[[str], Any]]) -> xr.Dataset:
+    columns: dict[str, np.ndarray] = {}
+    if posterior.has_texts:
+        columns = {"text": posterior.texts, "length": posterior.written.lengths}
+        for name, fn in functionals.items():
+            if name in {*PARTICLE, "text", "length"}:
+                raise ValueError(f"A functional cannot be called {name!r}, which has a meaning of its own here.")
+            columns[name] = _functional(fn, posterior.texts)
+    sites = dict(posterior.samples)
+    if isinstance(posterior.returns, Tensor):
+        columns["returned"] = array(posterior.returns)
+    dataset = _sites(sites, PARTICLE, columns)
+    for name, values in columns.items():
+        dims = (*PARTICLE, *(f"{name}_dim_{axis}" for axis in range(values.ndim - 2)))
+        dataset[name] = (dims, values)
+    labels = [name for name, values in columns.items() if values.dtype == object]
+    return dataset.assign_coords(_particles(posterior)).set_coords(labels)
+
+
+def _functional(fn: Callable[[str], Any], texts: np.ndarray) -> np.ndarray:
+    """`fn` of each text: numbers if all are, else strings, None being the empty one."""
+    distinct = {text: fn(text) for text in dict.fromkeys(texts.flat)}
+    if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in distinct.values()):
+        return _numbers(np.array([[distinct[text] for text in row] for row in texts]))
+    return strings(["" if distinct[text] is None else str(distinct[text]) for text in texts.flat], texts.shape)
+
+
+def strings(values: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
+    """Strings as an object array, which cuts none off (fixed-width ones lose trailing NULs)."""
+    result = np.empty(shape, dtype=object)
+    for index, value in zip(np.ndindex(shape), values, strict=True):
+        result[index] = value
+    return result
+
+
+def _sample_stats(posterior: Posterior) -> xr.Dataset:
+    by_particle = {
+        "log_weight": posterior.log_weights.numpy(),
+        "ancestor": roots(torch.from_numpy(posterior.stats.ancestors)).numpy(),
+        "log_prior": posterior.log_prior.numpy(),
+        "log_likelihood": posterior.log_likelihood.numpy(),
+        "lp": posterior.lp.numpy(),
+    }
+    by_chain = {"log_marginal_likelihood": posterior.log_evidence.numpy(), "ess": posterior.ess().numpy()}
+    variables = {name: (PARTICLE, values) for name, values in by_particle.items()}
+    return xr.Dataset(
+        variables | {name: ("chain", values) for name, values in by_chain.items()}, coords=_particles(posterior)
+    )
+
+
+def _smc(posterior: Posterior) -> xr.Dataset:
+    stats = posterior.stats
+    by_step = {
+        name: getattr(stats, name) for name in ("ess", "log_evidence_increment", "resampled", "unique_ancestors")
+    }
+    by_slot = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
+    variables = {name: (("chain", "step"), values) for name, values in by_step.items()}
+    return xr.Dataset(
+        variables | {name: (("chain", "step", "draw"), values) for name, values in by_slot.items()},
+        coords={
+            **_particles(posterior),
+            "step": np.arange(stats.num_steps),
+            "site": ("step", np.array(stats.names, dtype=object)),
+        },
+    )
+
+
+def _particles(posterior: Posterior) -> dict[str, np.ndarray]:
+    return {"chain": np.arange(posterior.num_runs), "draw": np.arange(posterior.num_particles)}
+
+
+def _sites(sites: Mapping[str, Tensor], batch: tuple[str, ...], reserved: Iterable[str]) -> xr.Dataset:
+    names = variable_names(sites, {*batch, *reserved})
+    dataset = xr.Dataset()
+    for site, tensor in sites.items():
+        values = array(tensor)
+        dims = (*batch, *(f"{names[site]}_dim_{axis}" for axis in range(values.ndim - len(batch))))
+        dataset[names[site]] = xr.Variable(
+            dims, values, {"site": site, "dtype": str(tensor.dtype).removeprefix("torch.")}
+        )
+    return dataset
+
+
+def variable_names(sites: Iterable[str], reserved: Iterable[str]) -> dict[str, str]:
+    """A distinct variable name for each site: its own where netCDF allows it and nothing else bears it."""
+    taken = set(reserved)
+    names: dict[str, str] = {}
+    for site in sites:
+        name = re.sub(r"[^\w.\-]", "_", site)
+        name = name if re.match(r"\w", name) else f"_{name}"
+        # A dimension must not bear the name of a variable.
+        while name in taken or re.fullmatch(r".*_dim_\d+", name):
+            name += "_"
+        taken.add(name)
+        names[site] = name
+    return names
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """A tensor as a NumPy array; bfloat16, which NumPy lacks, as float32; truth values as 0 and 1."""
+    tensor = tensor.detach().cpu()
+    return _numbers((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    # ArviZ 1 subtracts and divides whatever it summarises, which NumPy refuses for truth values.
+    return values.astype(np.int8) if values.dtype == bool else values
+
+
+def _attributes(posterior: Posterior) -> dict[str, Any]:
+    attributes = {
+        "schema_version": SCHEMA_VERSION,
+        "inference_library": "pyro_llm",
+        "inference_library_version": posterior.settings.get("versions", {}).get("pyro_llm", "unknown"),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "algorithm": str(posterior.settings.get("algorithm", "unknown")),
+        "settings": json.dumps(posterior.settings, default=_plain),
+        "cost": json.dumps(asdict(posterior.cost)),
+    }
+    if posterior.has_texts:
+        attributes["prompt"] = json.dumps(posterior.written.prompt)
+    return attributes
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)

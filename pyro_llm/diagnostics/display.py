@@ -1,0 +1,118 @@
+"""How a posterior shows itself in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from pyro_llm.answers import answer
+from pyro_llm.infer.posterior import Posterior
+
+MAX_ANSWERS = 5
+MAX_RUNS = 8
+MIN_PROBABILITY = 0.001
+MAX_WIDTH = 60
+
+NO_ANSWER = "(no answer)"
+
+
+def to_text(posterior: Posterior) -> str:
+    """A few plain lines: what ran, evidence, effective sample size, ancestry, answers, cost."""
+    lines = [title(posterior)]
+    for label, values in rows(posterior):
+        for position, value in enumerate(values):
+            lines.append(f"  {label if position == 0 else '':<14}{value}")
+    return "\n".join(lines)
+
+
+def to_html(posterior: Posterior) -> str:
+    """The same as a table."""
+    body = "".join(
+        f"<tr><th style='text-align:left;vertical-align:top'>{escape(label)}</th>"
+        f"<td style='text-align:left'>{'<br>'.join(escape(value) for value in values)}</td></tr>"
+        for label, values in rows(posterior)
+    )
+    return f"<table><caption><b>{escape(title(posterior))}</b></caption><tbody>{body}</tbody></table>"
+
+
+def title(posterior: Posterior) -> str:
+    """Algorithm and size."""
+    runs = f"{posterior.num_runs} run{'s' if posterior.num_runs > 1 else ''}"
+    return (
+        f"Posterior by {posterior.settings.get('algorithm', 'inference')}: {runs} × {posterior.num_particles} particles"
+    )
+
+
+def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
+    """Labelled lines of a summary."""
+    table = [
+        ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
+        ("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]),
+    ]
+    stats = posterior.stats
+    if stats.num_steps:
+        table.append(("steps", [f"{stats.num_steps}, resampled after {_range(stats.resampled.sum(-1))} of them"]))
+        founders = _range(stats.unique_ancestors[:, 0])
+        table.append(("ancestors", [f"{founders} of the {posterior.num_particles} first particles have descendants"]))
+    if posterior.has_texts and bool(posterior.log_evidence.isfinite().any()):
+        table.append(("answers", _answers(posterior)))
+    sites = list(posterior.samples)
+    table.append(
+        ("sites", [shorten(", ".join(sites) if len(sites) < 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})")])
+    )
+    table.append(("cost", [cost_line(posterior)]))
+    return table
+
+
+def _answers(posterior: Posterior) -> list[str]:
+    marginal = posterior.marginal(answer)
+    shown = marginal.most_probable(MAX_ANSWERS, MIN_PROBABILITY)
+    lines = [(label(value, 32), with_error(marginal[value], marginal.standard_errors[value])) for value in shown]
+    if others := len(marginal) - len(shown):
+        rest = 1 - sum(marginal[value] for value in shown)
+        lines.append((f"{others} other{'s' if others > 1 else ''}", f"{max(rest, 0.0):.3f}"))
+    width = max(len(text) for text, _ in lines)
+    return [f"{text:<{width}}  {probability}" for text, probability in lines]
+
+
+def label(value: Any, width: int = MAX_WIDTH) -> str:
+    """A value in one short line; None is an absent answer."""
+    return NO_ANSWER if value is None else shorten(str(value), width)
+
+
+def shorten(text: str, width: int = MAX_WIDTH) -> str:
+    """A text in one line of at most `width` characters, unprintable ones replaced."""
+    line = "".join(character if character.isprintable() else "�" for character in " ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def with_error(value: float, standard_error: float, digits: int = 3) -> str:
+    """A number with its standard error, if there is one."""
+    return f"{value:.{digits}f}" + ("" if np.isnan(standard_error) else f" ± {standard_error:.{digits}f}")
+
+
+def cost_line(posterior: Posterior) -> str:
+    """What was spent, as a sentence."""
+    cost = posterior.cost
+    parts = []
+    if cost.lm_calls or cost.lm_tokens_sampled:
+        parts.append(f"{cost.lm_tokens_sampled:,} tokens sampled, {cost.lm_tokens_forwarded:,} forwarded")
+    if cost.reward_calls:
+        tokens = f" ({cost.reward_tokens:,} tokens)" if cost.reward_tokens else ""
+        parts.append(f"{cost.reward_calls:,} reward call{'s' if cost.reward_calls != 1 else ''}{tokens}")
+    return "; ".join([*parts, f"{cost.seconds:.1f} s"])
+
+
+def _by_run(values: list[float], form: str, only: bool = False) -> str:
+    if len(values) == 1:
+        return f"{values[0]:{form}}" if only else ""
+    shown = "  ".join(f"{value:{form}}" for value in values[:MAX_RUNS]) + ("  …" if len(values) > MAX_RUNS else "")
+    return shown if only else f"   by run: {shown}"
+
+
+def _range(counts: Iterable[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"

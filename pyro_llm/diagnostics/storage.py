@@ -1,0 +1,125 @@
+"""Posteriors in netCDF files: the tree of `to_datatree`, which any reader of netCDF or ArviZ opens too."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from pyro_llm.diagnostics.datatree import SCHEMA_VERSION, strings, to_datatree
+from pyro_llm.diagnostics.files import written_whole
+from pyro_llm.errors import PosteriorFileError
+from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.readings import Texts
+from pyro_llm.infer.stats import StepStats
+from pyro_llm.run_scope import Cost
+
+_ESCAPED = "escaped"
+"""Marks a variable whose strings are written as JSON, for netCDF strings hold neither NUL nor lone surrogates."""
+
+
+def save(posterior: Posterior, path: str | PathLike[str]) -> None:
+    """Write a posterior to a netCDF file, whole or not at all.
+
+    All is kept but the model's return value, of which the texts are kept, or the values if it is a tensor.
+
+    Raises:
+        OutputPathError: the path cannot be written to.
+    """
+    with written_whole(path) as temporary:
+        tree = to_datatree(posterior)
+        for group in tree.subtree:
+            group.dataset = _escape(group.to_dataset(inherit=False))
+        tree.to_netcdf(temporary, engine="h5netcdf")
+
+
+def load(path: str | PathLike[str]) -> Posterior:
+    """Read a posterior that `save` wrote.
+
+    Raises:
+        PosteriorFileError: there is no such file, or it holds no posterior of this library.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise PosteriorFileError(f"There is no file {str(path)!r}.")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            tree = tree.load()
+    except (OSError, ValueError) as error:
+        raise PosteriorFileError(f"{str(path)!r} is not a netCDF file: {error}") from error
+    schema = tree.attrs.get("schema_version")
+    if tree.attrs.get("inference_library") != "pyro_llm" or schema is None:
+        raise PosteriorFileError(f"{str(path)!r} holds no posterior of pyro_llm: `Posterior.save` writes those.")
+    if int(schema) > SCHEMA_VERSION:
+        raise PosteriorFileError(f"{str(path)!r} was written by a later version of pyro_llm: upgrade to read it.")
+    try:
+        return _posterior(tree)
+    except (KeyError, ValueError) as error:
+        raise PosteriorFileError(f"{str(path)!r} is not complete: {type(error).__name__}: {error}") from error
+
+
+def _posterior(tree: xr.DataTree) -> Posterior:
+    draws, sample_stats = tree["posterior"].dataset, tree["sample_stats"].dataset
+
+    def statistic(name: str) -> torch.Tensor:
+        return torch.from_numpy(sample_stats[name].values)
+
+    written = None
+    if "text" in draws:
+        written = Texts(json.loads(tree.attrs["prompt"]), _unescape(draws["text"]), draws["length"].values)
+    return Posterior(
+        samples=_sites(draws),
+        returns=_tensor(draws["returned"]) if "returned" in draws else None,
+        log_weights=statistic("log_weight"),
+        log_evidence=statistic("log_marginal_likelihood"),
+        log_prior=statistic("log_prior"),
+        log_likelihood=statistic("log_likelihood"),
+        stats=_step_stats(tree["smc"].dataset),
+        observed=_sites(tree["observed_data"].dataset) if "observed_data" in tree.children else {},
+        cost=Cost(**json.loads(tree.attrs["cost"])),
+        settings=json.loads(tree.attrs["settings"]),
+        written=written,
+    )
+
+
+def _sites(dataset: xr.Dataset) -> dict[str, torch.Tensor]:
+    return {
+        variable.attrs["site"]: _tensor(variable) for variable in dataset.data_vars.values() if "site" in variable.attrs
+    }
+
+
+def _tensor(variable: xr.DataArray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.array(variable.values))
+    return tensor.to(getattr(torch, variable.attrs.get("dtype", str(tensor.dtype).removeprefix("torch."))))
+
+
+def _step_stats(smc: xr.Dataset) -> StepStats:
+    return StepStats(
+        names=list(_unescape(smc["site"])),
+        ess=smc["ess"].values,
+        log_evidence_increment=smc["log_evidence_increment"].values,
+        resampled=smc["resampled"].values.astype(bool),
+        ancestors=smc["ancestor"].values,
+        log_factor=smc["log_factor"].values,
+    )
+
+
+def _escape(dataset: xr.Dataset) -> xr.Dataset:
+    for name, variable in dataset.variables.items():
+        if variable.dtype == object and not all(_plain(text) for text in variable.values.flat):
+            values = strings([json.dumps(text) for text in variable.values.flat], variable.shape)
+            dataset[name] = dataset[name].copy(data=values).assign_attrs({_ESCAPED: 1})
+    return dataset
+
+
+def _plain(text: str) -> bool:
+    return "\0" not in text and text.encode(errors="replace").decode() == text
+
+
+def _unescape(variable: xr.DataArray) -> np.ndarray:
+    decode = json.loads if variable.attrs.get(_ESCAPED) else str
+    return strings([decode(text) for text in variable.values.flat], variable.shape)

@@ -1,0 +1,86 @@
+"""The posterior distribution of a function of the particles, and its error over runs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import nan, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Marginal(dict[Any, float]):
+    """Values and their posterior probabilities, the most probable first.
+
+    An ordinary dictionary besides. Values that no particle of positive weight takes are absent.
+
+    Attributes:
+        standard_errors: the standard error of each probability over runs; NaN for a single run.
+        num_runs: the runs that were pooled.
+
+    Example:
+        >>> Marginal({"85": 0.2, "95": 0.8}, standard_errors={"85": 0.01, "95": 0.01}, num_runs=4)
+        Marginal({'95': 0.8 ± 0.01, '85': 0.2 ± 0.01})
+    """
+
+    def __init__(
+        self, probabilities: Mapping[Hashable, float], standard_errors: Mapping[Hashable, float], num_runs: int
+    ) -> None:
+        ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+        super().__init__(ranked)
+        self.standard_errors: dict[Any, float] = {value: standard_errors[value] for value, _ in ranked}
+        self.num_runs = num_runs
+
+    def most_probable(self, count: int, at_least: float = 0.0) -> list[Any]:
+        """Up to `count` values of a probability of at least `at_least`; the most probable one in any case."""
+        values = [value for value, probability in self.items() if probability >= at_least]
+        return values[:count] or list(self)[:1]
+
+    def __repr__(self) -> str:
+        items = (
+            f"{value!r}: {probability:.4g}"
+            + ("" if (error := self.standard_errors[value]) != error else f" ± {error:.2g}")
+            for value, probability in self.items()
+        )
+        return f"Marginal({{{', '.join(items)}}})"
+
+
+def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, log_evidence: Tensor) -> Marginal:
+    """The distribution of `values` over the particles of all runs, each run weighed by its evidence.
+
+    With Z_j the evidence of run j and p_j a value's probability in it, the estimate is the ratio
+    p = Σ_j W_j p_j, W_j = Z_j / Σ Z. It is consistent, not unbiased. Its standard error is the delta method's over
+    the R independent runs, Var(p) ≈ R / (R - 1) Σ_j W_j² (p_j - p)². It is too small where one run holds nearly all
+    the evidence, and says nothing of values that no run has met.
+
+    Args:
+        values: one hashable value per particle, `[R][N]`.
+        log_weights: normalised within each run, `[R, N]`.
+        log_evidence: `[R]`, at least one of them finite.
+    """
+    run_weights = torch.softmax(log_evidence.double(), 0).tolist()
+    weights = log_weights.double().exp()
+    num_runs = len(run_weights)
+    by_run: list[dict[Hashable, float]] = []
+    for run_values, row, run_weight in zip(values, weights.tolist(), run_weights, strict=True):
+        within: dict[Hashable, float] = {}
+        if run_weight > 0:
+            for value, weight in zip(run_values, row, strict=True):
+                if weight > 0:
+                    within[value] = within.get(value, 0.0) + weight
+        by_run.append(within)
+
+    probabilities: dict[Hashable, float] = {}
+    for within, run_weight in zip(by_run, run_weights, strict=True):
+        for value, probability in within.items():
+            probabilities[value] = probabilities.get(value, 0.0) + run_weight * probability
+    standard_errors = dict.fromkeys(probabilities, nan)
+    if num_runs > 1:
+        for value, pooled in probabilities.items():
+            squares = (
+                (run_weight * (within.get(value, 0.0) - pooled)) ** 2
+                for within, run_weight in zip(by_run, run_weights, strict=True)
+            )
+            standard_errors[value] = sqrt(num_runs / (num_runs - 1) * sum(squares))
+    return Marginal(probabilities, standard_errors, num_runs)

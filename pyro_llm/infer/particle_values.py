@@ -1,0 +1,48 @@
+"""Reaching into a program's return value, whatever it is made of, one particle at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from torch import Tensor
+
+from pyro_llm.handlers.structures import map_structure
+
+
+def gather_particles(value: Any, gather: Callable[[Tensor], Tensor], shape: tuple[int, int]) -> Any:
+    """Apply `gather` to every tensor of a structure that is batched over `shape` = `(R, N)` on its left."""
+    return map_structure(lambda tensor, _: gather(tensor) if tuple(tensor.shape[:2]) == shape else tensor, value)
+
+
+def particle_value(value: Any, run: int, particle: int, shape: tuple[int, int]) -> Any:
+    """The part of a structure that belongs to one particle."""
+    return gather_particles(value, lambda tensor: tensor[run, particle], shape)
+
+
+def particle_values(value: Any, shape: tuple[int, int], fn: Callable[[Any], Any] | None = None) -> list[list[Hashable]]:
+    """`fn` of each particle's part of a structure, tensors of results turned into numbers and tuples."""
+
+    def result(run: int, particle: int) -> Hashable:
+        part = particle_value(value, run, particle, shape)
+        return hashable(part if fn is None else fn(part))
+
+    return [[result(run, particle) for particle in range(shape[1])] for run in range(shape[0])]
+
+
+def hashable(value: Any) -> Hashable:
+    """Numbers and tuples in place of tensors, lists and dictionaries, so that equal values are one key."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return tuple((key, hashable(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(hashable(item) for item in value)
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"A marginal needs hashable values, and {type(value).__name__} is not one: "
+            "return a string, a number or a tuple."
+        ) from None
+    return value

@@ -1,0 +1,294 @@
+"""What every inference algorithm returns: weighted particles of independent runs, and how they came about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_llm.errors import AllParticlesDeadError, NoTextError
+from pyro_llm.infer.marginal import Marginal, pooled_marginal
+from pyro_llm.infer.particle_values import gather_particles, hashable, particle_value, particle_values
+from pyro_llm.infer.readings import LogEvidence, Particle, Texts
+from pyro_llm.infer.stats import StepStats
+from pyro_llm.ops.weights import effective_sample_size
+from pyro_llm.run_scope import Cost
+
+if TYPE_CHECKING:
+    from arviz import InferenceData
+    from matplotlib.figure import Figure
+    from xarray import DataTree
+
+
+class Posterior:
+    """Weighted particles from R independent runs of N particles each.
+
+    Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
+    pooled in proportion to it, and their spread gives the error bars.
+
+    Attributes:
+        samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
+        returns: what the model returned, its batch reshaped to `[R, N]`. None after `load`, unless a tensor.
+        log_weights: float64 `[R, N]`, normalised within each run.
+        log_evidence: log of each run's estimate of the evidence. Float64 `[R]`.
+        log_prior: log-probability of each particle's latent values. Float64 `[R, N]`.
+        log_likelihood: log-probability of the observations given each particle. Float64 `[R, N]`.
+        stats: what was recorded at each observed site.
+        observed: values of the observed sites by name.
+        cost: what the runs spent together.
+        settings: the algorithm's name under `"algorithm"`, its options, seeds, versions.
+
+    Examples:
+        >>> import pyro, pyro.distributions as dist
+        >>> from pyro_llm.infer import Importance
+        >>> def two_dice(total):
+        ...     first = pyro.sample("first", dist.Categorical(torch.ones(6))) + 1
+        ...     second = pyro.sample("second", dist.Categorical(torch.ones(6))) + 1
+        ...     pyro.sample("total", dist.Delta(first + second), obs=total)
+        ...     return first
+        >>> pyro.set_rng_seed(0)
+        >>> posterior = Importance(two_dice, num_particles=1000, num_runs=4).run(torch.tensor(11))
+        >>> sorted(posterior.marginal())
+        [5, 6]
+        >>> abs(posterior.pooled_log_evidence().estimate - math.log(1 / 18)) < 0.2
+        True
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: dict[str, Tensor],
+        returns: Any,
+        log_weights: Tensor,
+        log_evidence: Tensor,
+        log_prior: Tensor,
+        log_likelihood: Tensor,
+        stats: StepStats,
+        observed: dict[str, Tensor],
+        cost: Cost,
+        settings: dict[str, Any],
+        written: Texts | None = None,
+    ) -> None:
+        shape = tuple(log_weights.shape)
+        if len(shape) != 2 or tuple(log_evidence.shape) != shape[:1]:
+            raise ValueError(
+                f"log_weights must be [R, N] and log_evidence [R], got {shape}, {tuple(log_evidence.shape)}."
+            )
+        by_particle = {"log_prior": log_prior, "log_likelihood": log_likelihood, **samples}
+        for name, tensor in by_particle.items():
+            if tuple(tensor.shape[:2]) != shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(tensor.shape)}, expected [R, N] = {list(shape)} on its left."
+                )
+        self.samples = samples
+        self.returns = returns
+        self.log_weights = log_weights.detach().double().cpu()
+        self.log_evidence = log_evidence.detach().double().cpu()
+        self.log_prior = log_prior.detach().double().cpu()
+        self.log_likelihood = log_likelihood.detach().double().cpu()
+        self.stats = stats
+        self.observed = observed
+        self.cost = cost
+        self.settings = settings
+        self._written = written
+
+    @property
+    def num_runs(self) -> int:
+        """The number of independent runs, R."""
+        return self.log_weights.shape[0]
+
+    @property
+    def num_particles(self) -> int:
+        """The number of particles of each run, N."""
+        return self.log_weights.shape[1]
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.num_runs, self.num_particles
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the model returned a `TextState`."""
+        return self._written is not None or hasattr(self.returns, "texts")
+
+    @cached_property
+    def written(self) -> Texts:
+        """The prompt, and what each particle wrote after it.
+
+        Raises:
+            NoTextError: the model does not return a `TextState`.
+        """
+        if not self.has_texts:
+            returned = "nothing" if self.returns is None else f"a {type(self.returns).__name__}"
+            raise NoTextError(
+                f"The model returned {returned}, which has no texts. Return the TextState from the model, "
+                'or look at a latent site: `posterior.marginal(fn, of="site")`.'
+            )
+        return self._written if self._written is not None else Texts.of(self.returns)
+
+    @property
+    def texts(self) -> np.ndarray:
+        """The text of each particle since the prompt, as an object array of `str`. `[R, N]`.
+
+        Raises:
+            NoTextError: the model does not return a `TextState`.
+        """
+        return self.written.texts
+
+    @property
+    def lp(self) -> Tensor:
+        """Log joint density of each particle and the observations. Float64 `[R, N]`."""
+        return self.log_prior + self.log_likelihood
+
+    @property
+    def pooled_log_weights(self) -> Tensor:
+        """Log of each particle's share of the posterior pooled over runs by evidence. Float64 `[R, N]`.
+
+        Raises:
+            AllParticlesDeadError: no run has positive evidence.
+        """
+        if not torch.isfinite(self.log_evidence).any():
+            raise AllParticlesDeadError("No run has positive evidence, so there is no posterior to pool.")
+        run_log_weights = torch.log_softmax(self.log_evidence, 0)[:, None]
+        return torch.where(torch.isneginf(run_log_weights), -torch.inf, self.log_weights + run_log_weights)
+
+    def ess(self) -> Tensor:
+        """Kish effective sample size of each run's final weights, between 1 and N. Float64 `[R]`.
+
+        It counts weights, not histories: `stats.unique_ancestors` says how many of those are left.
+        """
+        return effective_sample_size(self.log_weights)
+
+    def pooled_log_evidence(self) -> LogEvidence:
+        """The log-evidence estimated by all runs together, with its standard error."""
+        estimate = float(torch.logsumexp(self.log_evidence, 0)) - math.log(self.num_runs)
+        if self.num_runs == 1 or not math.isfinite(estimate):
+            return LogEvidence(estimate, math.nan)
+        relative = torch.exp(self.log_evidence - estimate)
+        return LogEvidence(estimate, float(relative.std()) / math.sqrt(self.num_runs))
+
+    def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:
+        """The posterior distribution of a function of the particles, pooled over runs by evidence.
+
+        Args:
+            fn: maps a particle's text (its return value where there are no texts, its value at site `of` where that
+                is named) to something hashable; called once for each distinct text. Default: the value itself.
+            of: a latent site to look at instead.
+
+        Returns:
+            Probabilities by value, the highest first, with their standard errors over runs (see `Marginal`).
+
+        Raises:
+            KeyError: there is no latent site `of`.
+            NoTextError: the model returns nothing, and no site is named.
+            TypeError: `fn` returns something that cannot be hashed.
+        """
+        self.pooled_log_weights  # noqa: B018 - raises if there is nothing to pool
+        if of is not None and of not in self.samples:
+            raise KeyError(f"There is no latent site {of!r}; there are {', '.join(map(repr, self.samples))}.")
+        if of is None and self.has_texts:
+            distinct = {text: text if fn is None else hashable(fn(text)) for text in dict.fromkeys(self.texts.flat)}
+            values = [[distinct[text] for text in row] for row in self.texts]
+        else:
+            source = self.samples[of] if of is not None else self.returns
+            if source is None:
+                self.written  # noqa: B018 - raises
+            values = particle_values(source, self._shape, fn)
+        return pooled_marginal(values, self.log_weights, self.log_evidence)
+
+    def best(self, by: Literal["log_likelihood", "log_weight", "lp"] = "log_likelihood") -> Particle:
+        """The particle of positive weight with the highest score.
+
+        Args:
+            by: `"log_likelihood"`, the joint log-probability of acceptance (for rewards, the most rewarded text);
+                `"log_weight"`, the share of the pooled posterior; `"lp"`, prior and likelihood together.
+        """
+        scores = {"log_likelihood": self.log_likelihood, "log_weight": self.pooled_log_weights, "lp": self.lp}
+        if by not in scores:
+            raise ValueError(f"best(by={by!r}): choose one of {', '.join(map(repr, scores))}.")
+        alive = torch.isfinite(self.pooled_log_weights)
+        index = int(torch.where(alive, scores[by], -torch.inf).argmax())
+        run, particle = divmod(index, self.num_particles)
+        text = self.texts[run, particle] if self.has_texts else None
+        value = text if text is not None else particle_value(self.returns, run, particle, self._shape)
+        numbers = {name: float(score[run, particle]) for name, score in scores.items()}
+        return Particle(run, particle, value, text, **numbers)
+
+    def resample(self, num_particles: int, generator: torch.Generator | None = None) -> Posterior:
+        """Equally weighted draws from the posterior pooled over runs, as a posterior of a single run.
+
+        For whatever takes draws as equally weighted (`az.summary`, say). The draws are independent given this
+        posterior's particles; the history by step belongs to the runs and is not carried over.
+
+        Args:
+            num_particles: the number of draws.
+            generator: the source of randomness; torch's global generator by default.
+        """
+        if num_particles < 1:
+            raise ValueError(f"resample(num_particles={num_particles}): must be at least 1.")
+        weights = self.pooled_log_weights.exp().flatten()
+        drawn = torch.multinomial(weights, num_particles, replacement=True, generator=generator)
+
+        def gather(tensor: Tensor) -> Tensor:
+            return tensor.flatten(0, 1)[drawn.to(tensor.device)].unsqueeze(0)
+
+        return Posterior(
+            samples={name: gather(value) for name, value in self.samples.items()},
+            returns=gather_particles(self.returns, gather, self._shape),
+            log_weights=torch.full((1, num_particles), -math.log(num_particles)),
+            log_evidence=torch.tensor([self.pooled_log_evidence().estimate]),
+            log_prior=gather(self.log_prior),
+            log_likelihood=gather(self.log_likelihood),
+            stats=StepStats.empty(1, num_particles),
+            observed=self.observed,
+            cost=self.cost,
+            settings={**self.settings, "resampled_from": {"runs": self.num_runs, "particles": self.num_particles}},
+            written=self.written.take(drawn.numpy()) if self.has_texts else None,
+        )
+
+    def to_datatree(self, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> DataTree:
+        """An `xarray.DataTree` in ArviZ's schema; see `pyro_llm.diagnostics.to_datatree`."""
+        from pyro_llm.diagnostics.datatree import to_datatree
+
+        return to_datatree(self, functionals)
+
+    def to_arviz(self, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> InferenceData | DataTree:
+        """What the installed ArviZ works with; see `pyro_llm.diagnostics.to_arviz`."""
+        from pyro_llm.diagnostics.arviz import to_arviz
+
+        return to_arviz(self, functionals)
+
+    def plot(self, run: int = 0) -> Figure:
+        """ESS by step, answers and the ancestry of one run in a figure; see `pyro_llm.diagnostics.plot`."""
+        from pyro_llm.diagnostics.plots import plot
+
+        return plot(self, run)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything to a netCDF file, whole or not at all; see `pyro_llm.diagnostics.save`."""
+        from pyro_llm.diagnostics.storage import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Posterior:
+        """Read what `save` wrote; see `pyro_llm.diagnostics.load`."""
+        from pyro_llm.diagnostics.storage import load
+
+        return load(path)
+
+    def __repr__(self) -> str:
+        from pyro_llm.diagnostics.display import to_text
+
+        return to_text(self)
+
+    def _repr_html_(self) -> str:
+        from pyro_llm.diagnostics.display import to_html
+
+        return to_html(self)

@@ -1,0 +1,81 @@
+"""What a sequential algorithm records at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pyro_llm.ops.genealogy import trace_lineages, unique_ancestors
+
+
+@dataclass(frozen=True, eq=False)
+class StepStats:
+    """The course of an inference run, a *step* being an observed site, in the order the program met them.
+
+    R runs, S steps, N particles. Slots are positions in a run's population.
+
+    Attributes:
+        names: the observed sites. Length S.
+        ess: Kish effective sample size of the weights after the step's factor, before any resampling. `[R, S]`.
+        log_evidence_increment: log of the estimated p(observation of the step | those before); sums over steps
+            to the run's log-evidence. `[R, S]`.
+        resampled: whether the population was resampled after the step. Bool, `[R, S]`.
+        ancestors: the slot at the step, before resampling, from which each slot after it descends (the slot itself
+            where nothing was resampled). Int64, `[R, S, N]`.
+        log_factor: log-probability of the step's observation for each slot at the step. `[R, S, N]`.
+    """
+
+    names: list[str]
+    ess: NDArray[np.float64]
+    log_evidence_increment: NDArray[np.float64]
+    resampled: NDArray[np.bool_]
+    ancestors: NDArray[np.int64]
+    log_factor: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        by_step = (self.ancestors.shape[0], len(self.names))
+        by_particle = (*by_step, self.ancestors.shape[-1])
+        expected = {
+            "ess": by_step,
+            "log_evidence_increment": by_step,
+            "resampled": by_step,
+            "ancestors": by_particle,
+            "log_factor": by_particle,
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"StepStats.{name} has shape {getattr(self, name).shape}, expected {shape}.")
+
+    @classmethod
+    def empty(cls, num_runs: int, num_particles: int) -> StepStats:
+        """The statistics of runs without any step."""
+        return cls(
+            names=[],
+            ess=np.empty((num_runs, 0)),
+            log_evidence_increment=np.empty((num_runs, 0)),
+            resampled=np.empty((num_runs, 0), dtype=bool),
+            ancestors=np.empty((num_runs, 0, num_particles), dtype=np.int64),
+            log_factor=np.empty((num_runs, 0, num_particles)),
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """The number of observed sites."""
+        return len(self.names)
+
+    @cached_property
+    def unique_ancestors(self) -> NDArray[np.int64]:
+        """How many particles of each step have a descendant in the final population. Int64, `[R, S]`.
+
+        Where it is 1, all that came before the step is the history of one particle, whatever the ESS says.
+        """
+        return unique_ancestors(torch.from_numpy(self.ancestors)).numpy()
+
+    @cached_property
+    def lineages(self) -> NDArray[np.int64]:
+        """The slot at each step from which each particle of the final population descends. Int64, `[R, S, N]`."""
+        return trace_lineages(torch.from_numpy(self.ancestors)).numpy()

@@ -1,0 +1,215 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from pyro_llm import zoo
+from pyro_llm.cli import app
+from pyro_llm.infer import Posterior
+
+SMALL = ["--particles", "4", "--runs", "2", "--max-steps", "3", "--max-tokens", "12", "--seed", "7"]
+PROBLEM = "3 + 4"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def flat(text):
+    """Without the line breaks that the terminal's width brings in."""
+    return " ".join(text.split())
+
+
+def write_problems(path, *records):
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def results(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_solve_shows_and_writes_the_posterior(tmp_path):
+    result = invoke("solve", PROBLEM, *SMALL, "--out", tmp_path / "run.nc", "--plot", tmp_path / "run.png")
+    assert result.exit_code == 0, result.output
+    posterior = Posterior.load(tmp_path / "run.nc")
+    assert (posterior.num_runs, posterior.num_particles) == (2, 4)
+    assert posterior.written.prompt == PROBLEM
+    assert posterior.settings["seed"] == posterior.settings["command"]["seed"] == 7
+    assert posterior.settings["command"]["lm"] == "abacus"
+    assert posterior.stats.num_steps <= 3
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    shown = flat(result.stdout)
+    assert "2 runs × 4 particles" in shown
+    evidence = posterior.pooled_log_evidence()
+    assert f"log-evidence {evidence.estimate:.2f} ± {evidence.standard_error:.2f}" in shown
+    assert "ESS by run " + " ".join(f"{ess:.1f}" for ess in posterior.ess().tolist()) in shown
+    for expected in ("probability", "± s.e.", "tokens sampled", "seed 7", posterior.best().text.split("\n")[0]):
+        assert expected in shown
+    assert "run.nc" in result.stderr
+
+
+def test_the_same_seed_gives_the_same_posterior(tmp_path):
+    for name in ("a", "b"):
+        assert invoke("solve", PROBLEM, *SMALL, "--out", tmp_path / f"{name}.nc").exit_code == 0
+    a, b = (Posterior.load(tmp_path / f"{name}.nc") for name in ("a", "b"))
+    assert a.texts.tolist() == b.texts.tolist()
+    assert a.log_evidence.tolist() == b.log_evidence.tolist()
+
+
+def test_a_seed_is_drawn_and_shown(tmp_path):
+    result = invoke("solve", PROBLEM, *SMALL[:-2], "--runs", "1", "--out", tmp_path / "run.nc")
+    assert result.exit_code == 0, result.output
+    posterior = Posterior.load(tmp_path / "run.nc")
+    assert f"seed {posterior.settings['seed']}" in flat(result.stdout)
+    assert "± s.e." not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["solve", PROBLEM, "--lm", "nonesuch/nothing"], "nonesuch/nothing"),
+        (["solve", PROBLEM, "--reward", "nonesuch/nothing"], "nonesuch/nothing"),
+        (["solve", PROBLEM, "--device", "abacus"], "--device 'abacus' cannot be used"),
+        (["solve", PROBLEM, "--out", "/nonexistent/run.nc"], "there is no folder"),
+        (["solve", PROBLEM, "--plot", "/nonexistent/run.png"], "there is no folder"),
+        (["solve", PROBLEM, "--plot", "run.txt"], "must end in one of"),
+        (["solve", PROBLEM, "--stop", ""], "stop string is empty"),
+        (["solve", PROBLEM, "--temperature", "0"], "must be positive"),
+        (["solve", PROBLEM, "--particles", "0"], "--particles"),
+        (["solve", PROBLEM, "--ess-threshold", "1.5"], "--ess-threshold"),
+        (["solve", "word " * 5000], "context"),
+        (["solve"], "Give either a problem or --file"),
+        (["solve", PROBLEM, "--file", "p.jsonl"], "Give either a problem or --file"),
+        (["solve", "--file", "p.jsonl", "--plot", "run.png"], "--plot draws one problem"),
+        (["solve", "--file", "none.jsonl"], "No such file"),
+        (["solve", "--file", "none.jsonl", "--out", "run.nc"], "does not fit --file"),
+        (["solve", "--file", "none.jsonl", "--out", "/nonexistent/results.jsonl"], "there is no folder"),
+        (["solve", "--file", "none.jsonl", "--out", "/nonexistent/folder"], "Cannot create the folder"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(arguments, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    # The message may be in a frame.
+    assert reason in flat(result.stderr.replace("│", " "))
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_solve_file(tmp_path):
+    file = write_problems(
+        tmp_path / "problems.jsonl",
+        {"id": "a", "problem": PROBLEM, "answer": 7},
+        {"problem": "word " * 5000, "answer": "1"},
+        {"id": "c/d", "problem": "5 + 6"},
+    )
+    result = invoke("solve", "--file", file, *SMALL, "--out", tmp_path / "out")
+    assert result.exit_code == 1, result.output
+    a, long, c = results(tmp_path / "out" / "results.jsonl")
+    assert [a["id"], long["id"], c["id"]] == ["a", "line-2", "c/d"]
+    assert long["error"].startswith("ContextLengthError")
+    assert (long["answers"], long["right"], c["right"]) == (None, False, None)
+    posterior = Posterior.load(tmp_path / "out" / "a.nc")
+    assert posterior.log_evidence.tolist() == a["log_evidence"]
+    assert posterior.settings["seed"] == a["seed"]
+    assert sum(probability for _, probability, _ in a["answers"]) == pytest.approx(1)
+    assert a["right"] == (a["answer"] == "7")
+    assert Posterior.load(tmp_path / "out" / "c_d.nc").written.prompt == "5 + 6"
+    right = int(a["right"])
+    assert f"accuracy {right / 2:.3f}" in result.stdout
+    assert f"({right} of 2)" in result.stdout
+
+
+def test_a_malformed_line_is_named_and_earlier_results_are_kept(tmp_path):
+    file = write_problems(
+        tmp_path / "problems.jsonl", {"id": "a", "problem": PROBLEM}, "{oops", {"id": "c", "problem": "1 + 1"}
+    )
+    out = tmp_path / "results.jsonl"
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 2
+    assert "problems.jsonl:2: not JSON" in flat(result.stderr).replace(" .jsonl", ".jsonl")
+    kept = results(out)
+    assert [result["id"] for result in kept] == ["a"]
+
+    # The line mended, a second call goes on where the first stopped.
+    write_problems(
+        file, {"id": "a", "problem": PROBLEM}, {"id": "b", "problem": "2 + 2"}, {"id": "c", "problem": "1 + 1"}
+    )
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "1 result was there already" in flat(result.stderr)
+    assert [result["id"] for result in results(out)] == ["a", "b", "c"]
+    assert results(out)[0] == kept[0]
+
+
+def test_models_shows_the_card():
+    result = invoke("models")
+    assert result.exit_code == 0, result.output
+    card = zoo.card("abacus")
+    accuracy = card["lm"]["all"]["one_sample"]
+    assert f"{accuracy['mean']:.3f} ± {accuracy['standard_error']:.3f}" in result.stdout
+    assert f"{card['reward']['auc']['all']['monte_carlo']:.3f}" in result.stdout
+    assert "CARD.md" in result.stdout.replace("\n", "")
+
+
+def test_help_names_every_command_and_option():
+    assert all(command in invoke("--help").stdout for command in ("solve", "models"))
+    text = invoke("solve", "--help").stdout
+    for option in (
+        "--lm",
+        "--reward",
+        "--particles",
+        "--runs",
+        "--ess-threshold",
+        "--seed",
+        "--out",
+        "--plot",
+        "--file",
+    ):
+        assert option in text
+
+
+def test_interruption_keeps_what_was_finished(tmp_path):
+    """The console script in a process of its own, interrupted while it works on a long file."""
+    file = write_problems(tmp_path / "problems.jsonl", *({"problem": f"{n} + 1"} for n in range(1000)))
+    out = tmp_path / "results.jsonl"
+    command = [
+        sys.executable,
+        "-c",
+        "from pyro_llm.cli import main; main()",
+        "solve",
+        "--file",
+        file,
+        *SMALL,
+        "--out",
+        out,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out.exists() and out.read_text("utf-8").count("\n") >= 2):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Interrupted" in stderr
+    assert "results in" in stderr
+    assert "Traceback" not in stderr
+    found = results(out)
+    assert 2 <= len(found) < 1000
+    assert [result["id"] for result in found] == [f"line-{number + 1}" for number in range(len(found))]

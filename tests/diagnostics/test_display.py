@@ -1,0 +1,40 @@
+import pytest
+
+from pyro_llm.diagnostics.display import label, shorten, with_error
+
+
+def test_repr_says_what_matters(posterior):
+    lines = repr(posterior).splitlines()
+    assert lines[0] == "Posterior by SMC: 3 runs × 16 particles"
+    body = "\n".join(lines[1:])
+    assert str(posterior.pooled_log_evidence()) in body
+    for expected in ("of 16", "resampled after", "95", "(no answer)", "step_0", "tokens sampled", "reward call"):
+        assert expected in body
+    assert max(map(len, lines)) <= 100
+
+
+def test_repr_without_texts(numeric_posterior):
+    text = repr(numeric_posterior)
+    assert "answers" not in text
+    assert "a/b" in text
+
+
+def test_html_is_escaped(posterior):
+    posterior.texts[:] = "answer: <script>alert(1)</script> & more"
+    html = posterior._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert html.count("<tr>") == html.count("</tr>") == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, "(no answer)"), (3, "3"), ("a\n b", "a b"), ("x" * 9, "xxxx…"), ("\x07", "�")]
+)
+def test_labels(value, expected):
+    assert label(value, 20 if value != "x" * 9 else 5) == expected
+
+
+def test_numbers():
+    assert with_error(0.25, float("nan")) == "0.250"
+    assert with_error(0.25, 0.1234) == "0.250 ± 0.123"
+    assert shorten("  a   b ") == "a b"

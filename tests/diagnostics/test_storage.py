@@ -1,0 +1,124 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from pyro_llm.diagnostics import load, save
+from pyro_llm.diagnostics.datatree import SCHEMA_VERSION
+from pyro_llm.errors import OutputPathError, PosteriorFileError
+from pyro_llm.infer import Posterior
+
+
+def assert_same(loaded, saved):
+    assert list(loaded.samples) == list(saved.samples)
+    for name, value in saved.samples.items():
+        assert loaded.samples[name].dtype == value.dtype
+        torch.testing.assert_close(loaded.samples[name], value, rtol=0, atol=0)
+    for name in ("log_weights", "log_evidence", "log_prior", "log_likelihood"):
+        torch.testing.assert_close(getattr(loaded, name), getattr(saved, name), rtol=0, atol=0)
+    assert list(loaded.observed) == list(saved.observed)
+    for name, value in saved.observed.items():
+        torch.testing.assert_close(loaded.observed[name], value, rtol=0, atol=0)
+    for field in dataclasses.fields(saved.stats):
+        np.testing.assert_array_equal(getattr(loaded.stats, field.name), getattr(saved.stats, field.name))
+        if field.name != "names":
+            assert getattr(loaded.stats, field.name).dtype == getattr(saved.stats, field.name).dtype
+    assert loaded.cost == saved.cost
+    assert loaded.settings == saved.settings
+    assert loaded.has_texts == saved.has_texts
+    if saved.has_texts:
+        assert loaded.texts.tolist() == saved.texts.tolist()
+        assert loaded.written.lengths.tolist() == saved.written.lengths.tolist()
+        assert loaded.written.prompt == saved.written.prompt
+
+
+def test_round_trip_of_texts(posterior, tmp_path):
+    posterior.save(tmp_path / "run.nc")
+    loaded = Posterior.load(tmp_path / "run.nc")
+    assert_same(loaded, posterior)
+    assert loaded.returns is None
+    assert repr(loaded) == repr(posterior)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.nc"]
+    loaded.save(tmp_path / "again.nc")
+    assert_same(load(tmp_path / "again.nc"), posterior)
+
+
+def test_round_trip_of_numbers_and_odd_site_names(numeric_posterior, tmp_path):
+    save(numeric_posterior, tmp_path / "run.nc")
+    loaded = load(tmp_path / "run.nc")
+    assert_same(loaded, numeric_posterior)
+    torch.testing.assert_close(loaded.returns, numeric_posterior.returns)
+
+
+def test_round_trip_without_steps(posterior, tmp_path):
+    resampled = posterior.resample(7)
+    resampled.save(tmp_path / "run.nc")
+    assert_same(load(tmp_path / "run.nc"), resampled)
+
+
+def test_strings_that_netcdf_refuses(posterior, tmp_path):
+    odd = ["nul \0 inside", "trailing nul\0", "lone \ud800 surrogate", "", "漢字 \\boxed{½}\n"]
+    posterior.texts[0, : len(odd)] = odd
+    posterior.save(tmp_path / "run.nc")
+    assert load(tmp_path / "run.nc").texts[0, : len(odd)].tolist() == odd
+
+
+def test_low_precision_and_dead_particles_survive(posterior, tmp_path):
+    posterior.samples["half"] = torch.randn(*posterior.log_weights.shape, 2).bfloat16()
+    posterior.samples["truth"] = torch.rand(posterior.log_weights.shape) < 0.5
+    posterior.log_weights[0, 0] = -torch.inf
+    posterior.save(tmp_path / "run.nc")
+    assert_same(load(tmp_path / "run.nc"), posterior)
+
+
+def test_the_file_is_the_tree_that_others_read(posterior, tmp_path):
+    posterior.save(tmp_path / "run.nc")
+    with xr.open_datatree(tmp_path / "run.nc", engine="h5netcdf") as tree:
+        xr.testing.assert_identical(tree["smc"].to_dataset().load(), posterior.to_datatree()["smc"].to_dataset())
+
+
+def test_what_was_there_survives_a_failing_write(posterior, tmp_path, monkeypatch):
+    (tmp_path / "run.nc").write_text("precious")
+    posterior.settings["algorithm"] = "a\0b"  # an attribute that HDF5 refuses
+    with pytest.raises(ValueError, match="NUL"):
+        posterior.save(tmp_path / "run.nc")
+    assert (tmp_path / "run.nc").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.nc"]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("missing/run.nc", "no folder"),
+        (".", "is a folder"),
+        ("file/run.nc", "no folder"),
+        ("/proc/run.nc", "Cannot write"),
+    ],
+)
+def test_unwritable_paths(posterior, tmp_path, path, reason):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputPathError, match=reason):
+        posterior.save(tmp_path / path)
+
+
+def test_files_of_others(posterior, tmp_path):
+    with pytest.raises(PosteriorFileError, match="no file"):
+        load(tmp_path / "run.nc")
+    (tmp_path / "text.nc").write_text("not netCDF")
+    with pytest.raises(PosteriorFileError, match="not a netCDF file"):
+        load(tmp_path / "text.nc")
+    xr.Dataset({"x": ("a", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
+    with pytest.raises(PosteriorFileError, match="no posterior of pyro_llm"):
+        load(tmp_path / "other.nc")
+    tree = posterior.to_datatree()
+    tree.attrs["schema_version"] = SCHEMA_VERSION + 1
+    tree.to_netcdf(tmp_path / "newer.nc", engine="h5netcdf")
+    with pytest.raises(PosteriorFileError, match="upgrade"):
+        load(tmp_path / "newer.nc")
+    tree.attrs["schema_version"] = SCHEMA_VERSION
+    del tree["sample_stats"]
+    tree.to_netcdf(tmp_path / "cut.nc", engine="h5netcdf")
+    with pytest.raises(PosteriorFileError, match="sample_stats"):
+        load(tmp_path / "cut.nc")
