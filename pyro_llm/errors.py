@@ -38,7 +38,11 @@ class RewardError(PyroLLMError, ValueError):
 
 
 class AllParticlesDeadError(PyroLLMError, RuntimeError):
-    """Every particle of a run has weight zero, so there is nothing left to resample."""
+    """Every particle has weight zero, so there is nothing left to resample."""
+
+
+class DeadRunWarning(RuntimeWarning):
+    """Every particle of some run has weight zero; its estimate of the evidence is 0, and the other runs go on."""
 
 
 class NonFiniteWeightError(PyroLLMError, ValueError):

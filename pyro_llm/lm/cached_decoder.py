@@ -17,8 +17,6 @@ from pyro_llm.run_scope import current_cost
 class CachedDecoder:
     """Reads what it has not read yet; see `Decoder`."""
 
-    repeatable = False
-
     def __init__(self, model: CachedModel) -> None:
         self._model = model
         self._cache = PrefixCache()

@@ -48,13 +48,7 @@ AnyBranches = TypeVar("AnyBranches", bound=Branches)
 
 
 class Decoder(Protocol[AnyBranches]):
-    """A model during one run: it remembers what it has read, addressed by the content of rows.
-
-    Attributes:
-        repeatable: whether reading a text again gives the very same logits, whatever else is in the batch.
-    """
-
-    repeatable: bool
+    """A model during one run: it remembers what it has read, addressed by the content of rows."""
 
     def pending(self, prefix: Prefix) -> Tensor:
         """Logits of the next token of each row; reads what it does not know yet. `[rows, vocabulary_size]`."""

@@ -58,8 +58,6 @@ class PrefixTree:
 class TableDecoder:
     """Reads the table; counts what a model that remembers every prefix of the run would have read."""
 
-    repeatable = True
-
     def __init__(self, tree: PrefixTree) -> None:
         self._tree = tree
         self._read: set[int] = set()

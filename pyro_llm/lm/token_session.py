@@ -12,7 +12,6 @@ from pyro_llm.lm.decoder import Branches, Decoder
 from pyro_llm.lm.decoding import Decoding, restrict
 from pyro_llm.lm.keyed import draw, uniforms
 from pyro_llm.lm.language_model import Continuation, LanguageModel, Prefix, SamplingKey
-from pyro_llm.lm.ledger import Ledger
 from pyro_llm.lm.state import PAD
 from pyro_llm.lm.stopping import terminator
 from pyro_llm.run_scope import current_cost
@@ -26,7 +25,6 @@ class TokenSession:
     def __init__(self, lm: LanguageModel, decoder: Decoder[Any]) -> None:
         self._lm = lm
         self._decoder = decoder
-        self._ledger = Ledger()
 
     @torch.no_grad()
     def sample(self, prefix: Prefix, decoding: Decoding, key: SamplingKey) -> Continuation:
@@ -67,8 +65,6 @@ class TokenSession:
         current_cost().lm_tokens_sampled += int((tokens != PAD).sum())
         if branches is not None:
             self._decoder.keep(_joined(prefix, tokens), branches, state != ending.by_eos)
-        if not self._decoder.repeatable:
-            self._ledger.enter(prefix, tokens, decoding, log_prob)
         return Continuation(tokens, log_prob)
 
     @torch.no_grad()
@@ -77,7 +73,6 @@ class TokenSession:
 
         It is 0 for padding only. It is `-inf` for what generation cannot begin with: tokens after EOS or after a
         completed stop string, more tokens than `max_tokens`, ids outside the vocabulary, padding before a token.
-        What this session has sampled or scored before is not computed again.
 
         Raises:
             ContextLengthError: a row with its continuation does not fit the context.
@@ -86,9 +81,6 @@ class TokenSession:
         log_prob = torch.zeros(rows, dtype=torch.float64, device=device)
         lengths = (continuation != PAD).sum(-1)
         todo = lengths > 0
-        if not self._decoder.repeatable and bool(todo.any()):
-            log_prob, known = self._ledger.look_up(prefix, continuation, decoding)
-            todo = todo & ~known
 
         possible, closed = self._possible(continuation, lengths, decoding)
         log_prob = torch.where(todo & ~possible, -torch.inf, log_prob)
@@ -128,8 +120,6 @@ class TokenSession:
         branches = self._decoder.fork(prefix)
         log_prob = branches.extend(continuation, closed, lambda logits: restrict(logits, decoding)).sum(-1)
         self._decoder.keep(_joined(prefix, continuation), branches, ~closed)
-        if not self._decoder.repeatable:
-            self._ledger.enter(prefix, continuation, decoding, log_prob)
         return log_prob[inverse]
 
     def _check_length(self, prefix: Prefix, more: int) -> None:

@@ -1,0 +1,170 @@
+"""The handler that turns an execution of a Pyro program into a step of a particle filter."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pyro_llm.errors import PlateNestingError
+from pyro_llm.handlers.loop_record import LoopRecords
+from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scored
+from pyro_llm.handlers.randomness import RandomnessWatch
+from pyro_llm.handlers.record import Site, SiteRecord
+from pyro_llm.handlers.structures import ParticleAxis
+from pyro_llm.ops.population import Population
+
+PARTICLE_PLATE = "_pyro_llm_particles"
+COMPARED_REPLAYS = 2
+
+
+class Restart(BaseException):
+    """Stops a program that is to be replayed. No `Exception`: a program's `except Exception` must not swallow it."""
+
+
+class ParticleMessenger(Messenger):
+    """Keeps each latent site's batched value, and folds each newly met observed site into the weights of a population.
+
+    It stands outside the plate of the particles and sees each site after that plate and all handlers of the program.
+    When the program asks for a new latent value and some run's effective sample size has become too low, the messenger
+    resamples the population and raises `Restart`. Execute the program again inside the same messenger: it gets the
+    values of its particles' ancestors, and nothing that has been scored is scored again. Factors in a row are folded
+    together, and the weights at the end of the program are never thrown away.
+
+    Args:
+        population: the weights.
+        dim: dimension of the particle plate, `-1 - max_plate_nesting`.
+    """
+
+    def __init__(self, population: Population, dim: int) -> None:
+        super().__init__()
+        self.population = population
+        self.axis = ParticleAxis(population.num_runs, population.num_particles, dim)
+        self.record = SiteRecord(self._carries_no_factor)
+        self.restarts = -1
+        self._loops = LoopRecords(self)
+        self._watch = RandomnessWatch()
+
+    def __enter__(self) -> ParticleMessenger:
+        self.restarts += 1
+        self.record.begin()
+        self._loops.begin()
+        if self.restarts == COMPARED_REPLAYS + 1:
+            for site in self.record.sites:
+                site.fn = None
+        self._watch.begin(replaying=self.restarts > 0)
+        return super().__enter__()
+
+    def finish(self) -> None:
+        """Check an execution that has ended normally."""
+        self._watch.end("the end of the program")
+        self.record.end()
+
+    @property
+    def generation(self) -> int:
+        """The number of resamplings so far."""
+        return self.population.lineage.generation
+
+    def carry(self, value: Any, generation: int) -> Any:
+        """A structure recorded in an earlier generation, for the present particles."""
+        return self.axis.gather(value, self.population.lineage.ancestors_in(generation))
+
+    def _pyro_loop(self, msg: Any) -> None:
+        msg["value"] = self._loops.enter(msg["name"])
+        msg["done"] = True
+
+    def _pyro_sample(self, msg: Any) -> None:
+        kind = kind_of(msg)
+        site = self.record.visit(msg["name"], kind)
+        if site is None:
+            self._watch.end(f"site {msg['name']!r}")
+            check_plates(msg, PARTICLE_PLATE, self.axis.dim)
+            if kind == "latent" and not msg["done"] and self.population.resample_degenerate_runs():
+                raise Restart
+            return
+        if self._watch.watching and self.restarts <= COMPARED_REPLAYS:
+            self._watch.check(f"site {msg['name']!r}")
+            compare_with_record(site, msg, partial(self.carry, generation=site.met))
+        if kind in ("latent", "subsample"):
+            msg["value"], msg["done"] = self._present_value(site), True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        name, kind = msg["name"], kind_of(msg)
+        site = self.record.get(name)
+        if site is not None:
+            if kind == "deterministic":
+                site.replace_value(msg["value"], self.generation)
+            return
+        site = Site(name, kind, msg["value"], generation=self.generation, met=self.generation)
+        site.per_particle = any(frame.name == PARTICLE_PLATE for frame in msg["cond_indep_stack"])
+        if self.restarts < COMPARED_REPLAYS:
+            site.fn = msg["fn"]
+        if kind == "latent":
+            site.event_dim = getattr(msg["fn"], "event_dim", None)
+            site.log_prob = self._log_prior(msg)
+        elif kind == "observed":
+            self.population.fold(name, self._by_particle(name, scored(msg)))
+            site.step = len(self.population.steps) - 1
+        self.record.add(site)
+
+    def samples(self) -> dict[str, Tensor]:
+        """The values that each particle has for itself at latent and deterministic sites, each `[R, N, ...]`."""
+        kept = {}
+        for site in self.record.sites:
+            if site.kind not in ("latent", "deterministic") or not site.per_particle:
+                continue
+            value = self._present_value(site)
+            if isinstance(value, Tensor) and (site.kind == "latent" or self.axis.find(value) is not None):
+                kept[site.name] = self.axis.split_runs(value, site.event_dim)
+        return kept
+
+    def observed(self) -> dict[str, Tensor]:
+        """The observed values by site; plain factors (`pyro.factor`) have none."""
+        observed = {site.name: site.value for site in self.record.sites if site.kind == "observed"}
+        return {name: value for name, value in observed.items() if isinstance(value, Tensor) and value.numel()}
+
+    def log_prior(self) -> Tensor:
+        """Sum of the log-probabilities of each particle's latent values; NaN if a distribution has none. `[R, N]`."""
+        total = torch.zeros(self.axis.size, dtype=torch.float64)
+        for site in self.record.sites:
+            if site.log_prob is not None:
+                total = total + self.population.lineage.carry(site.log_prob.detach().cpu().double(), site.met)
+        return total.reshape(self.axis.num_runs, self.axis.num_particles)
+
+    def _present_value(self, site: Site) -> Any:
+        site.check_unchanged()
+        if site.per_particle and site.generation != self.generation:
+            slots = self.population.lineage.ancestors_in(site.generation)
+            site.replace_value(self.axis.gather(site.value, slots, site.event_dim), self.generation)
+        return site.value
+
+    def _log_prior(self, msg: Any) -> Tensor:
+        try:
+            return self._by_particle(msg["name"], scored(msg))
+        except NotImplementedError:  # a distribution that can only be sampled
+            return torch.full((self.axis.size,), torch.nan)
+
+    def _by_particle(self, name: str, log_prob: Tensor) -> Tensor:
+        """Sum over all dimensions but that of the particles; what has no such dimension counts once for each."""
+        size, dim = self.axis.size, self.axis.dim
+        if log_prob.shape == (size,) and dim == -1:
+            return log_prob
+        if log_prob.dim() > -dim or (log_prob.dim() == -dim and log_prob.shape[0] not in (1, size)):
+            raise PlateNestingError(
+                f"Site {name!r} has a log-probability of shape {tuple(log_prob.shape)}: the dimension of the {size} "
+                f"particles is {dim}, and only plates may stand right of it. Declare independent dimensions by "
+                "`pyro.plate` and count those that are nested in `max_plate_nesting`, or make them event dimensions by "
+                "`.to_event`."
+            )
+        if log_prob.dim() < -dim or log_prob.shape[0] == 1:
+            return log_prob.double().sum().expand(size)
+        return log_prob.double().reshape(size, -1).sum(-1)
+
+    def _carries_no_factor(self, site: Site) -> bool:
+        if site.step is None:
+            return True
+        step = self.population.steps[site.step]
+        return not bool(self.population.lineage.carry(step.log_factor.flatten(), step.generation).any())

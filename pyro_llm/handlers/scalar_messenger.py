@@ -1,0 +1,167 @@
+"""The handler that executes a program for one particle, stop by stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pyro_llm.handlers.loop_record import LoopRecords
+from pyro_llm.handlers.messages import compare_with_record, kind_of, scored
+from pyro_llm.handlers.randomness import RandomnessWatch
+from pyro_llm.handlers.record import Site, SiteRecord
+
+COMPARED_REPLAYS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a particle asks for, to be answered together with the requests of others.
+
+    Attributes:
+        operation: `"sample"` a latent value, or the `"log_prob"` of an observed one.
+        name: the site.
+        fn: its distribution.
+        value: the observed value.
+    """
+
+    operation: Literal["sample", "log_prob"]
+    name: str
+    fn: Any
+    value: Any = None
+
+
+class _Stop(BaseException):
+    """Leaves a program that is to be replayed. No `Exception`: a program's `except Exception` must not swallow it."""
+
+
+class ScalarMessenger(Messenger):
+    """The execution of a program for one particle: its values, its factors, and where it stands.
+
+    `advance` executes the program up to the next latent value that follows a new factor (where the population may be
+    resampled), or to its end; on the way it stops where a distribution can be sampled or scored together with those
+    of other particles. A distribution class says so by static or class methods
+    `sample_together(distributions) -> values` and `log_prob_together(distributions, values) -> log-probabilities`,
+    lists with one item for each distribution.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = SiteRecord(may_skip=lambda site: False)
+        self.loops = LoopRecords(self)
+        self.ended = False
+        self.may_be_resampled = False
+        self.request: Request | None = None
+        self.returned: Any = None
+        self.new_factors: list[tuple[str, float]] = []
+        self.log_prior = 0.0
+        self._answers: dict[str, tuple[Any, Any]] = {}
+        self._watch = RandomnessWatch()
+        self._replays = -1
+
+    def fork(self) -> ScalarMessenger:
+        """A particle with the same past, that goes on by itself."""
+        other = ScalarMessenger()
+        other.record, other.loops = self.record.fork(), self.loops.fork(other)
+        other.ended, other.returned, other.log_prior = self.ended, self.returned, self.log_prior
+        other.request, other._replays = self.request, self._replays
+        return other
+
+    def advance(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Execute the program up to its next stop: it `ended`, or `may_be_resampled`, or waits for a `request`."""
+        self.may_be_resampled = False
+        self.record.begin()
+        self.loops.begin()
+        self._replays += 1
+        self._watch.begin(replaying=self._replays > 0)
+        try:
+            with self:
+                returned = model(*args, **kwargs)
+        except _Stop:
+            return
+        self._watch.end("the end of the program")
+        self.record.end()
+        self.returned, self.ended = returned, True
+
+    def answer(self, result: Any) -> None:
+        """Give what was requested: the value of a latent site, the log-probability of an observed one."""
+        assert self.request is not None
+        self._answers[self.request.name] = (self.request.fn, result)
+        self.request = None
+
+    @property
+    def generation(self) -> int:
+        """Always 0: a copy takes the values of its particle along."""
+        return 0
+
+    def carry(self, value: Any, generation: int) -> Any:
+        """The structure itself."""
+        return value
+
+    def _pyro_loop(self, msg: Any) -> None:
+        msg["value"] = self.loops.enter(msg["name"])
+        msg["done"] = True
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name, kind = msg["name"], kind_of(msg)
+        site = self.record.visit(name, kind)
+        if site is not None:
+            if self._replays <= COMPARED_REPLAYS:
+                self._watch.check(f"site {name!r}")
+                compare_with_record(site, msg, lambda parameter: parameter)
+            if kind in ("latent", "subsample"):
+                site.check_unchanged()
+                msg["value"], msg["done"] = site.value, True
+            return
+        self._watch.end(f"site {name!r}")
+        if kind == "latent" and not msg["done"]:
+            if name in self._answers:
+                msg["value"], msg["done"] = self._answers[name][1], True
+                return
+            # The copies that resampling makes of this particle ask for the same, so the request need not be made anew.
+            self.may_be_resampled = bool(self.new_factors)
+            if hasattr(type(msg["fn"]), "sample_together"):
+                self.request = Request("sample", name, msg["fn"])
+            if self.may_be_resampled or self.request is not None:
+                raise _Stop
+            return
+        scored_together = kind == "observed" and hasattr(type(msg["fn"]), "log_prob_together")
+        if scored_together and name not in self._answers and not _masked_out(msg):
+            self.request = Request("log_prob", name, msg["fn"], msg["value"])
+            raise _Stop
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        name, kind = msg["name"], kind_of(msg)
+        site = self.record.get(name)
+        if site is not None:
+            if kind == "deterministic":
+                site.replace_value(msg["value"], 0)
+            return
+        fn, answer = self._answers.pop(name, (None, None))
+        site = Site(name, kind, msg["value"], fn=msg["fn"] if self._replays < COMPARED_REPLAYS else None)
+        if kind == "latent":
+            self.log_prior += _log_prior(msg if fn is None else {**msg, "fn": fn})
+        elif kind == "observed":
+            if fn is not None:
+                log_prob = scale_and_mask(answer, msg["scale"], msg["mask"])
+            else:
+                log_prob = torch.zeros(()) if _masked_out(msg) else scored(msg)
+            self.new_factors.append((name, log_prob.double().sum().item()))
+        self.record.add(site)
+
+
+def _log_prior(msg: Any) -> float:
+    try:
+        return scored(msg).double().sum().item()
+    except NotImplementedError:  # a distribution that can only be sampled
+        return float("nan")
+
+
+def _masked_out(msg: Any) -> bool:
+    mask = msg["mask"]
+    return mask is False or (isinstance(mask, Tensor) and not bool(mask.any()))

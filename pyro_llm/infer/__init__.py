@@ -1,0 +1,43 @@
+"""Inference algorithms, the posterior that they return, and the errors that they raise."""
+
+from pyro_llm.errors import (
+    AllParticlesDeadError,
+    BatchedBranchError,
+    DeadRunWarning,
+    DuplicateSiteError,
+    HiddenRandomnessError,
+    NonFiniteWeightError,
+    NoTextError,
+    OptionError,
+    PlateNestingError,
+    PosteriorFileError,
+    PyroLLMError,
+    ReplayError,
+)
+from pyro_llm.infer.importance import Importance
+from pyro_llm.infer.marginal import Marginal
+from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.smc import SMC
+from pyro_llm.infer.stats import StepStats
+from pyro_llm.ops.population import StepReport
+
+__all__ = [
+    "SMC",
+    "AllParticlesDeadError",
+    "BatchedBranchError",
+    "DeadRunWarning",
+    "DuplicateSiteError",
+    "HiddenRandomnessError",
+    "Importance",
+    "Marginal",
+    "NoTextError",
+    "NonFiniteWeightError",
+    "OptionError",
+    "PlateNestingError",
+    "Posterior",
+    "PosteriorFileError",
+    "PyroLLMError",
+    "ReplayError",
+    "StepReport",
+    "StepStats",
+]

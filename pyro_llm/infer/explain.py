@@ -1,0 +1,55 @@
+"""Turning what Pyro and torch raise inside a program into errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pyro_llm.errors import BatchedBranchError, NonFiniteWeightError, PlateNestingError, PyroLLMError
+from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE
+from pyro_llm.handlers.record import Site
+
+_BATCHED_BRANCH = (
+    "Boolean value of Tensor with more than one value",
+    "cannot be converted to Scalar",
+    "only one element tensors can be converted to Python scalars",
+    "only integer tensors of a single element can be converted to an index",
+)
+
+
+@contextmanager
+def explained_factors(sites: Sequence[Site]) -> Iterator[None]:
+    """Raise a typed error, from Pyro's own, where a program that has met `sites` gives NaN to `pyro.factor`."""
+    try:
+        yield
+    except ValueError as error:
+        if "Expected parameter log_factor" in str(error):
+            place = f"after site {sites[-1].name!r}" if sites else "at the beginning of the program"
+            raise NonFiniteWeightError(
+                f"A log-factor that the program gives to `pyro.factor` is NaN, {place}."
+            ) from error
+        raise
+
+
+@contextmanager
+def explained_batching(max_plate_nesting: int) -> Iterator[None]:
+    """Raise a typed error, from the original one, where a program is not fit for batched particles."""
+    try:
+        yield
+    except PyroLLMError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        message = " ".join(str(error).split())
+        if any(sign in message for sign in _BATCHED_BRANCH):
+            raise BatchedBranchError(
+                f"The program treats a tensor that holds one value per particle as a single number ({message}). Use "
+                'particles="scalar", which runs the program once for each particle, or compute on whole tensors: '
+                "`torch.where` in place of `if`, a mask in place of an early end."
+            ) from error
+        if PARTICLE_PLATE in message and isinstance(error, ValueError):
+            raise PlateNestingError(
+                f"A batch dimension of the program takes the place of the particles ({message}). Declare independent "
+                "dimensions by `pyro.plate` and set max_plate_nesting to the number of plates that the program nests "
+                f"(it is {max_plate_nesting}), or make them event dimensions by `.to_event`."
+            ) from error
+        raise

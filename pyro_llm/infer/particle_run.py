@@ -1,0 +1,61 @@
+"""All runs of a particle algorithm in one batched execution of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+from torch import Tensor
+
+from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, ParticleMessenger, Restart
+from pyro_llm.infer.explain import explained_batching, explained_factors
+from pyro_llm.ops.population import Population
+
+
+@dataclass(frozen=True)
+class ParticleRun:
+    """What a particle algorithm leaves behind, for R runs of N particles.
+
+    Attributes:
+        population: the weights and their history.
+        samples: per-particle values by site, each `[R, N, ...]`.
+        returns: what the program returned, its particle dimension split into `[R, N]`.
+        log_prior: `[R, N]`.
+        observed: observed values by site.
+    """
+
+    population: Population
+    samples: dict[str, Tensor]
+    returns: Any
+    log_prior: Tensor
+    observed: dict[str, Tensor]
+
+
+def run_vectorized(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    population: Population,
+    max_plate_nesting: int,
+) -> ParticleRun:
+    """Execute `model` on all particles of all runs at once, replaying it whenever some run is resampled."""
+    messenger = ParticleMessenger(population, dim=-1 - max_plate_nesting)
+    plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
+    with explained_batching(max_plate_nesting), explained_factors(messenger.record.sites):
+        while True:
+            try:
+                with messenger, plate:
+                    returned = model(*args, **kwargs)
+                break
+            except Restart:
+                continue
+        messenger.finish()
+    return ParticleRun(
+        population=population,
+        samples=messenger.samples(),
+        returns=messenger.axis.split_runs(returned),
+        log_prior=messenger.log_prior(),
+        observed=messenger.observed(),
+    )

@@ -1,0 +1,178 @@
+"""Sequential Monte Carlo over any Pyro program."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyro
+import pyro.poutine as poutine
+import torch
+
+from pyro_llm.errors import OptionError, ReplayError
+from pyro_llm.infer.options import ParticleMode, ParticleOptions, ResamplingName
+from pyro_llm.infer.particle_run import ParticleRun, run_vectorized
+from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.progress import ProgressOption, progress_callback
+from pyro_llm.infer.scalar_run import run_scalar
+from pyro_llm.infer.stats import StepStats
+from pyro_llm.ops.population import Population
+from pyro_llm.run_scope import RunScope, run_scope
+
+
+class SMC:
+    r"""The particle filter: propose from the program, weigh by each observed site, resample when weights degenerate.
+
+    For a program with latent values x and observed factors g_1, ..., g_S it targets the posterior
+    $\pi(x) = p(x) \prod_s g_s(x) / Z$, and estimates the evidence $Z = \mathbb E_{p}[\prod_s g_s(x)]$ by
+    $\hat Z$, the product over resamplings of the mean weight. $\hat Z$ is unbiased (its logarithm and self-normalised
+    averages are not, but consistent), for any number of particles and any threshold. With a language model as the
+    transition and rewards as factors this is Algorithm 1 of Puri et al. (arXiv 2502.01618), its weights multiplied
+    over steps and resampling adaptive; for the theory see Chopin & Papaspiliopoulos, "An Introduction to Sequential
+    Monte Carlo", chapter 10.
+
+    Any Pyro program will do. It is executed on all particles at once, in a plate, and executed again from its
+    beginning after each resampling, now on the values of the ancestors; what was drawn and scored is not drawn or
+    scored again. So its cost is that of one batched execution, and of the program's own Python code once more for
+    each resampling; `pyro_llm.loop` avoids that for long programs. Factors in a row are folded together: a
+    resampling takes place when the program asks for the next latent value, so never after the last.
+
+    Args:
+        model: the program.
+        num_particles: N, in each run.
+        ess_threshold: a run is resampled when its effective sample size is below this fraction of N. 0: never;
+            1: always, whenever something has been observed since the last latent value.
+        num_runs: R independent runs, executed in one batch; their spread gives the error of the evidence.
+        particles: `"vectorized"`, or `"scalar"` for programs that branch in Python on sampled values: then the program
+            is executed for each particle by itself, language models still being called in batches.
+        max_plate_nesting: how many vectorised plates the program nests. The particles stand to the left of them. Has
+            no meaning for scalar particles.
+        resampling: the scheme, `"systematic"` or `"multinomial"`.
+        progress: a status line on standard error: yes, no, or (None) if that is a terminal; or a function called with a
+            `StepReport` after each step.
+
+    Raises:
+        OptionError: an option has a value that it cannot have.
+
+    Examples:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> def model(observations):
+        ...     x = torch.tensor(0.0)
+        ...     for t, y in enumerate(observations):
+        ...         x = pyro.sample(f"x_{t}", dist.Normal(x, 1.0))
+        ...         pyro.sample(f"y_{t}", dist.Normal(x, 0.5), obs=y)
+        ...     return x
+        >>> pyro.set_rng_seed(0)
+        >>> posterior = SMC(model, num_particles=100, num_runs=2).run(torch.tensor([0.3, 1.1, 0.8]))
+        >>> posterior.samples["x_2"].shape
+        torch.Size([2, 100])
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        num_particles: int,
+        *,
+        ess_threshold: float = 0.5,
+        num_runs: int = 1,
+        particles: ParticleMode = "vectorized",
+        max_plate_nesting: int = 0,
+        resampling: ResamplingName = "systematic",
+        progress: ProgressOption = None,
+    ) -> None:
+        if not callable(model):
+            raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
+        self.model = model
+        self.options = ParticleOptions(
+            num_particles=num_particles,
+            ess_threshold=ess_threshold,
+            num_runs=num_runs,
+            particles=particles,
+            max_plate_nesting=max_plate_nesting,
+            resampling=resampling,
+        )
+        self.progress = progress
+
+    def run(self, *args: Any, **kwargs: Any) -> Posterior:
+        """Run the algorithm; the arguments go to the program.
+
+        Raises:
+            AllParticlesDeadError: all particles of all runs have weight zero (if only some runs die, a
+                `DeadRunWarning` is given, their evidence is 0, and the others go on).
+            NonFiniteWeightError: a factor is NaN or plus infinity.
+            BatchedBranchError: the program branches in Python on a value per particle.
+            PlateNestingError: `max_plate_nesting` is too small.
+            DuplicateSiteError: a site name occurs twice.
+            ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
+        """
+        started = time.perf_counter()
+        _check_arguments([*args, *kwargs.values()])
+        title = f"{type(self).__name__}, {self.options.num_particles} particles"
+        seed = torch.initial_seed()
+        with (
+            torch.no_grad(),
+            poutine.block(),
+            run_scope() as scope,
+            progress_callback(self.progress, title, self.options.num_particles) as on_step,
+        ):
+            options = self.options
+            population = Population(
+                options.num_runs, options.num_particles, options.ess_threshold, options.resampling, on_step
+            )
+            if options.particles == "scalar":
+                result = run_scalar(self.model, args, kwargs, population)
+            else:
+                result = run_vectorized(self.model, args, kwargs, population, options.max_plate_nesting)
+        scope.cost.seconds = time.perf_counter() - started
+        return self._posterior(result, scope, seed)
+
+    def _posterior(self, result: ParticleRun, scope: RunScope, seed: int) -> Posterior:
+        history = result.population.history()
+        return Posterior(
+            samples=result.samples,
+            returns=result.returns,
+            log_weights=result.population.normalised_log_weights(),
+            log_evidence=result.population.log_evidence(),
+            log_prior=result.log_prior,
+            log_likelihood=result.population.log_likelihood(),
+            stats=StepStats(
+                names=[step.name for step in result.population.steps],
+                ess=history.ess.numpy(),
+                log_evidence_increment=history.log_evidence_increment.numpy(),
+                resampled=history.resampled.numpy(),
+                ancestors=history.ancestors.numpy(),
+                log_factor=history.log_factor.numpy(),
+            ),
+            observed=result.observed,
+            cost=scope.cost,
+            settings={"algorithm": type(self).__name__, **self._settings(), "seed": seed, "versions": _versions()},
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self.options, name) for name in self.options.__dataclass_fields__}
+
+    def __repr__(self) -> str:
+        name = getattr(self.model, "__name__", None) or repr(self.model)
+        settings = "".join(f", {option}={value!r}" for option, value in self._settings().items())
+        return f"{type(self).__name__}({name}{settings})"
+
+
+def _check_arguments(arguments: list[Any]) -> None:
+    for argument in arguments:
+        if isinstance(argument, Iterator):
+            raise ReplayError(
+                f"An argument of the program is a {type(argument).__name__}, which the first execution would use up. "
+                "Programs are executed again after resampling: pass a list."
+            )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "pyro": pyro.__version__}
+    try:
+        versions["pyro_llm"] = version("pyro-llm")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        versions["pyro_llm"] = "unknown"
+    return versions

@@ -1,0 +1,1 @@
+"""The mathematics of weighted particles: weights, resampling, genealogy. Pure torch, no Pyro."""

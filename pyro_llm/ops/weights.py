@@ -1,0 +1,41 @@
+"""Log-weights of particles: float64, shape `[R, N]` for R runs of N particles, minus infinity for the dead."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
+    """Log of the mean weight, in float64: a run's estimate of its evidence. `[R, N]` -> `[R]`.
+
+    >>> log_mean_exp(torch.tensor([1.0, 3.0]).log()).exp()
+    tensor(2.0000, dtype=torch.float64)
+    """
+    return torch.logsumexp(log_weights.double(), dim) - math.log(log_weights.shape[dim])
+
+
+def normalise(log_weights: Tensor) -> Tensor:
+    """Log-weights whose weights sum to one in each run, in float64; all `-inf` where all are dead. `[R, N]` -> `[R, N]`."""
+    return torch.where(all_dead(log_weights).unsqueeze(-1), -torch.inf, torch.log_softmax(log_weights.double(), -1))
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    r"""Kish's effective sample size $(\sum w)^2 / \sum w^2$, between 1 and N; 0 where all are dead. `[R, N]` -> `[R]`.
+
+    Computed in log space, so that no scale of the weights overflows. Chopin & Papaspiliopoulos, "An Introduction to
+    Sequential Monte Carlo", chapter 8.
+
+    >>> effective_sample_size(torch.tensor([-torch.inf, -1000.0, -1000.0]))
+    tensor(2.0000, dtype=torch.float64)
+    """
+    log_weights = log_weights.double()
+    log_ess = 2 * torch.logsumexp(log_weights, -1) - torch.logsumexp(2 * log_weights, -1)
+    return torch.where(all_dead(log_weights), 0.0, log_ess.exp())
+
+
+def all_dead(log_weights: Tensor) -> Tensor:
+    """Runs in which every particle has weight zero. `[R, N]` -> bool `[R]`."""
+    return torch.isneginf(log_weights).all(-1)
