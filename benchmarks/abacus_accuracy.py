@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/abacus_accuracy.py [--problems 500] [--particles 32] [--seed 0]
 
-The same budget of generations is spent by the majority vote and by SMC; SMC also spends calls of the reward model, which
-the table counts. Standard errors are over problems; the difference is paired, problem by problem.
+The majority vote and SMC spend the same number of generations; SMC also spends calls of the reward model, which the
+results count. Standard errors are over problems; differences are paired, problem by problem.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def _load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
 
     try:
         with quiet_transformers():
-            model, report = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+            model, report = loaded
             local_only = options.get("local_files_only", False)
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
     except LOADING_FAILURES as error:

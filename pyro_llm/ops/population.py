@@ -228,8 +228,8 @@ class Population:
         dead_before = all_dead(self.steps[-1].log_weights) if self.steps else torch.zeros_like(dead)
         if newly := int((dead & ~dead_before).sum()):
             warnings.warn(
-                f"At {where}, all particles of {newly} of {self.num_runs} runs have weight zero; the other runs go on. In "
-                f"a dead run {advice}",
+                f"At {where}, all particles of {newly} of {self.num_runs} runs have weight zero; the other runs go on. "
+                f"In a dead run {advice}",
                 DeadRunWarning,
                 stacklevel=2,
             )
