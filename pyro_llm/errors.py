@@ -33,6 +33,10 @@ class ObservedTextError(PyroLLMError, ValueError):
     """A text cannot be a value of the distribution that it is observed from: too long, or running on after its end."""
 
 
+class LogitsError(PyroLLMError, ArithmeticError):
+    """A language model gave logits that are no distribution: NaN, or all minus infinity."""
+
+
 class RewardError(PyroLLMError, ValueError):
     """A reward returned NaN, a wrong shape, or a probability outside [0, 1]."""
 

@@ -55,7 +55,7 @@ class ParticleMessenger(Messenger):
         if self.restarts == COMPARED_REPLAYS + 1:
             for site in self.record.sites:
                 site.fn = None
-        self._watch.begin(replaying=self.restarts > 0)
+        self._watch.begin()
         return super().__enter__()
 
     def finish(self) -> None:
@@ -76,6 +76,12 @@ class ParticleMessenger(Messenger):
         msg["value"] = self._loops.enter(msg["name"])
         msg["done"] = True
 
+    def _pyro_param(self, msg: Any) -> None:
+        self._watch.end(f"parameter {msg['name']!r}")  # which may be initialised at random
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        self._watch.begin(f"parameter {msg['name']!r}")
+
     def _pyro_sample(self, msg: Any) -> None:
         kind = kind_of(msg)
         site = self.record.visit(msg["name"], kind)
@@ -85,7 +91,7 @@ class ParticleMessenger(Messenger):
             if kind == "latent" and not msg["done"] and self.population.resample_degenerate_runs():
                 raise Restart
             return
-        if self._watch.watching and self.restarts <= COMPARED_REPLAYS:
+        if self.restarts <= COMPARED_REPLAYS:
             self._watch.check(f"site {msg['name']!r}")
             compare_with_record(site, msg, partial(self.carry, generation=site.met))
         if kind in ("latent", "subsample"):
@@ -109,6 +115,7 @@ class ParticleMessenger(Messenger):
             self.population.fold(name, self._by_particle(name, scored(msg)))
             site.step = len(self.population.steps) - 1
         self.record.add(site)
+        self._watch.begin(f"site {name!r}")
 
     def samples(self) -> dict[str, Tensor]:
         """The values that each particle has for itself at latent and deterministic sites, each `[R, N, ...]`."""

@@ -42,7 +42,11 @@ class GeneratorStates:
 
 
 class RandomnessWatch:
-    """Raises HiddenRandomnessError if a replay draws random numbers, all of which it should find recorded."""
+    """Raises HiddenRandomnessError if a program draws random numbers where no handler sees it.
+
+    It compares the states of the generators at the end of one site with those at the beginning of the next, so what
+    sites draw themselves is left out.
+    """
 
     def __init__(self) -> None:
         self._before: GeneratorStates | None = None
@@ -50,13 +54,12 @@ class RandomnessWatch:
 
     @property
     def watching(self) -> bool:
-        """Whether the program is being replayed."""
+        """Whether draws are noticed at present."""
         return self._before is not None
 
-    def begin(self, replaying: bool) -> None:
-        """Start watching, if the execution that begins is a replay."""
-        self._before = GeneratorStates.now() if replaying else None
-        self._place = "the beginning of the program"
+    def begin(self, place: str = "the beginning of the program") -> None:
+        """Watch from here on."""
+        self._before, self._place = GeneratorStates.now(), place
 
     def check(self, place: str) -> None:
         """Raise if anything was drawn since the last check."""
@@ -65,14 +68,14 @@ class RandomnessWatch:
         libraries = GeneratorStates.now().changed_since(self._before)
         if libraries:
             raise HiddenRandomnessError(
-                f"While the program was replayed, it drew random numbers ({', '.join(libraries)}) outside any visible "
-                f"sample site, between {self._place} and {place}. After resampling, they would no longer be those "
-                "that the particles were weighted with. Draw them by `pyro.sample`, not hidden by `poutine.block`, "
+                f"The program drew random numbers ({', '.join(libraries)}) outside any visible sample site, between "
+                f"{self._place} and {place}. They belong to no particle and no site, and when the program is executed "
+                "again after resampling they are others. Draw them by `pyro.sample`, not hidden by `poutine.block`, "
                 "or draw them once before the inference (`pyro.param` takes a function that does)."
             )
         self._place = place
 
     def end(self, place: str) -> None:
-        """Check a last time: from here on the program does new things."""
+        """Check, and watch no more until the next `begin`."""
         self.check(place)
         self._before = None

@@ -78,7 +78,8 @@ class ScalarMessenger(Messenger):
         self.record.begin()
         self.loops.begin()
         self._replays += 1
-        self._watch.begin(replaying=self._replays > 0)
+        if self._replays > 0:
+            self._watch.begin()
         try:
             with self:
                 returned = model(*args, **kwargs)

@@ -148,7 +148,12 @@ class SMC:
             ),
             observed=result.observed,
             cost=scope.cost,
-            settings={"algorithm": type(self).__name__, **self._settings(), "seed": seed, "versions": _versions()},
+            settings={
+                "algorithm": type(self).__name__,
+                **self._settings(),
+                "initial_seed": seed,
+                "versions": _versions(),
+            },
         )
 
     def _settings(self) -> dict[str, Any]:

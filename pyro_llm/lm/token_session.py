@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_llm.errors import ContextLengthError
+from pyro_llm.errors import ContextLengthError, LogitsError
 from pyro_llm.lm.decoder import Branches, Decoder
 from pyro_llm.lm.decoding import Decoding, restrict
 from pyro_llm.lm.keyed import draw, uniforms
@@ -32,6 +32,7 @@ class TokenSession:
 
         Raises:
             ContextLengthError: a row and `max_tokens` more tokens do not fit the context.
+            LogitsError: the model gave NaN.
         """
         rows, device = len(prefix), prefix.tokens.device
         tokens = torch.full((rows, decoding.max_tokens), PAD, dtype=torch.long, device=device)
@@ -65,7 +66,7 @@ class TokenSession:
         current_cost().lm_tokens_sampled += int((tokens != PAD).sum())
         if branches is not None:
             self._decoder.keep(_joined(prefix, tokens), branches, state != ending.by_eos)
-        return Continuation(tokens, log_prob)
+        return Continuation(tokens, self._checked(log_prob))
 
     @torch.no_grad()
     def score(self, prefix: Prefix, continuation: Tensor, decoding: Decoding) -> Tensor:
@@ -76,6 +77,7 @@ class TokenSession:
 
         Raises:
             ContextLengthError: a row with its continuation does not fit the context.
+            LogitsError: the model gave NaN.
         """
         rows, device = len(prefix), prefix.tokens.device
         log_prob = torch.zeros(rows, dtype=torch.float64, device=device)
@@ -120,7 +122,15 @@ class TokenSession:
         branches = self._decoder.fork(prefix)
         log_prob = branches.extend(continuation, closed, lambda logits: restrict(logits, decoding)).sum(-1)
         self._decoder.keep(_joined(prefix, continuation), branches, ~closed)
-        return log_prob[inverse]
+        return self._checked(log_prob)[inverse]
+
+    def _checked(self, log_prob: Tensor) -> Tensor:
+        if bool(log_prob.isnan().any()):
+            raise LogitsError(
+                f"{self._lm.name!r} gave logits that are NaN. In half precision this is an overflow: load the model "
+                "with dtype='bfloat16' or 'float32'. If it is in one of these, its weights are broken."
+            )
+        return log_prob
 
     def _check_length(self, prefix: Prefix, more: int) -> None:
         limit = self._lm.context_length

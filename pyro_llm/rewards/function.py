@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from pyro_llm.errors import RewardError
@@ -13,9 +14,12 @@ from pyro_llm.rewards.reward_model import TextReward, distinct_texts
 from pyro_llm.run_scope import current_cost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FunctionReward(TextReward):
     """The probability that a function gives to a text: a checker, a parser, a heuristic.
+
+    Two of these are equal if their functions are, or are made from the same piece of code with equal defaults and
+    captured variables: so a reward that a program makes anew in each step, from a lambda, is still the same reward.
 
     Args:
         fn: maps the text since the prompt to the probability, in [0, 1], that it is accepted. It is called once for
@@ -38,6 +42,12 @@ class FunctionReward(TextReward):
     def __post_init__(self) -> None:
         if not callable(self.fn):
             raise RewardError(f"FunctionReward needs a function from a text to a probability, not {self.fn!r}.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FunctionReward) and _same_function(self.fn, other.fn)
+
+    def __hash__(self) -> int:
+        return hash(getattr(self.fn, "__code__", self.fn))
 
     def items(self, state: TextState) -> list[Any]:
         """The texts since the prompt."""
@@ -64,3 +74,24 @@ class FunctionReward(TextReward):
         if probability in (0.0, 1.0):
             return math.inf if probability else -math.inf
         return math.log(probability) - math.log1p(-probability)
+
+
+def _same_function(one: Any, other: Any) -> bool:
+    """Whether two callables are the same, or Python functions made from the same code with the same variables."""
+    if not isinstance(one, FunctionType) or not isinstance(other, FunctionType):
+        return one == other
+    if one is other:
+        return True
+    if one.__code__ is not other.__code__ or one.__globals__ is not other.__globals__:
+        return False
+    ours, theirs = _variables(one), _variables(other)
+    return len(ours) == len(theirs) and all(map(_same_value, ours, theirs))
+
+
+def _variables(fn: FunctionType) -> list[Any]:
+    captured = [cell.cell_contents for cell in fn.__closure__ or ()]
+    return [*captured, *(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
+
+
+def _same_value(one: Any, other: Any) -> bool:
+    return one is other or (isinstance(one, int | float | str | bytes) and type(one) is type(other) and one == other)

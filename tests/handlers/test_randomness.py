@@ -14,23 +14,25 @@ from pyro_llm.handlers.randomness import RandomnessWatch
 )
 def test_draws_from_global_generators_are_noticed(draw, library):
     watch = RandomnessWatch()
-    watch.begin(replaying=True)
+    watch.begin()
     watch.check("site 'a'")
     draw()
     with pytest.raises(HiddenRandomnessError, match=rf"\({library}\).*between site 'a' and site 'b'"):
         watch.check("site 'b'")
 
 
-def test_first_executions_may_draw():
+def test_sites_may_draw():
     watch = RandomnessWatch()
-    watch.begin(replaying=False)
-    torch.rand(())
+    watch.begin()
     watch.end("site 'a'")
+    torch.rand(())
+    watch.begin("site 'a'")
+    watch.check("site 'b'")
 
 
 def test_own_generators_may_draw():
     watch = RandomnessWatch()
-    watch.begin(replaying=True)
+    watch.begin()
     torch.rand((), generator=torch.Generator())
     np.random.default_rng(0).random()
     watch.end("site 'a'")

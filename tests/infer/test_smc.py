@@ -49,7 +49,7 @@ def test_what_a_posterior_holds(particles):
     increments = torch.from_numpy(posterior.stats.log_evidence_increment)
     torch.testing.assert_close(increments.sum(-1), posterior.log_evidence)
     assert posterior.cost.seconds > 0
-    assert posterior.settings["algorithm"] == "SMC" and posterior.settings["seed"] == 0
+    assert posterior.settings["algorithm"] == "SMC" and posterior.settings["initial_seed"] == 0
     assert posterior.settings["particles"] == particles and "pyro_llm" in posterior.settings["versions"]
 
 

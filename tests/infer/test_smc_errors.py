@@ -174,8 +174,33 @@ def test_randomness_after_the_last_replayed_site():
         run(model)
 
 
-def test_raw_randomness_is_fine_where_nothing_is_replayed():
-    run(steps(lambda t, x: torch.randn(())), ess_threshold=0)
+@pytest.mark.parametrize("place", ["first", "between", "last"])
+@pytest.mark.parametrize("hide", [False, True])
+def test_raw_randomness_where_nothing_is_replayed(place, hide):
+    """It would be shared by all particles of all runs, so that no error bar could see it."""
+
+    def draw(here):
+        if here == place and hide:
+            with poutine.block():
+                return pyro.sample("hidden", dist.Normal(0.0, 1.0))
+        return torch.randn(()) if here == place else 0.0
+
+    def model():
+        x = pyro.sample("x", dist.Normal(draw("first"), 1.0))
+        y = pyro.sample("y", dist.Normal(x + draw("between"), 1.0))
+        return y + draw("last")
+
+    with pytest.raises(HiddenRandomnessError, match="outside any visible sample site"):
+        run(model, ess_threshold=0)
+
+
+def test_parameters_may_be_initialised_at_random():
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        loc = pyro.param("loc", lambda: torch.randn(()))
+        pyro.sample("y", dist.Normal(x + loc, 1.0), obs=ONE)
+
+    run(model)
 
 
 @pytest.mark.parametrize("particles", ["vectorized", "scalar"])

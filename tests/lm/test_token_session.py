@@ -1,5 +1,6 @@
 """Sampling and scoring token by token, checked against the enumerable language model."""
 
+import copy
 import math
 from collections import Counter, defaultdict
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_llm.errors import ContextLengthError
-from pyro_llm.lm import PAD, Decoding, SamplingKey, TableLM
+from pyro_llm.errors import ContextLengthError, LogitsError
+from pyro_llm.lm import PAD, Decoding, HFLanguageModel, SamplingKey, TableLM
 from pyro_llm.lm.decoding import restrict
 
 FALSE_ALARM = 1e-4
@@ -183,3 +184,16 @@ def test_looking_for_the_end_less_often_changes_nothing(table_lm, llama_lm, monk
         live = after.prefix((~after.finished).nonzero().squeeze(-1))
         law = after.session.next_log_probs(live, Decoding(1))
         torch.testing.assert_close(law, lm.session().next_log_probs(live, Decoding(1)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logits_that_are_nan(llama_lm, dtype):
+    broken = copy.deepcopy(llama_lm.model).to(dtype)
+    with torch.no_grad():
+        broken.get_output_embeddings().weight[0] = torch.nan
+    lm = HFLanguageModel(broken, llama_lm.tokenizer, name="broken")
+    state = lm.prompt("ab").expand((3,))
+    with pytest.raises(LogitsError, match=r"'broken' gave logits that are NaN.*bfloat16"):
+        sample(state, Decoding(2), seed=0)
+    with pytest.raises(LogitsError, match="NaN"):
+        state.session.score(state.prefix(), torch.tensor([[1, 2]] * 3), Decoding(2))

@@ -69,6 +69,20 @@ def test_equality_is_that_of_the_function(lm):
     assert isinstance(FunctionReward(probability), RewardModel)
 
 
+def test_functions_made_from_the_same_code_are_the_same():
+    def make(bound, weights=None):
+        return FunctionReward(lambda text, scale=0.5: scale if len(text) < bound and weights is None else 0.1)
+
+    assert make(3) == make(3)
+    assert hash(make(3)) == hash(make(3))
+    assert make(300) == make(300)
+    assert make(3) != make(4)
+    weights = torch.ones(2)
+    assert make(3, weights) == make(3, weights)
+    assert make(3, weights) != make(3, torch.ones(2))
+    assert make(3) != FunctionReward(lambda text: 0.5)
+
+
 @pytest.mark.parametrize("value", [math.nan, 1.5, -0.1, None, "high", math.inf, torch.ones(2), 1 + 1e-9])
 def test_what_is_no_probability(state, value):
     with pytest.raises(RewardError, match=r"(?s)for the text 'bbb'.*number in \[0, 1\]"):

@@ -235,3 +235,20 @@ def test_log_prior_is_that_of_the_language_model():
             assert posterior.log_prior[run, particle].item() == pytest.approx(exact[tokens])
             factors = sum(math.log(acceptance(lm.decode(tokens[:end]))) for end in each_token(lm, tokens))
             assert posterior.log_likelihood[run, particle].item() == pytest.approx(factors)
+
+
+def test_a_reward_made_in_the_loop_is_the_same_reward():
+    """Texts that have ended have their factors once: a constant reward of a half gives Z = E[2^-steps] exactly."""
+    lm = table_lm()
+
+    def model():
+        state = lm.prompt("")
+        for t in range(3):
+            state = state.append(pyro.sample(f"step_{t}", LLM(lm, state, max_tokens=1)))
+            accept(f"accept_{t}", FunctionReward(lambda text: 0.5), state)
+        return state
+
+    evidence = sum(math.exp(log_prob) * 0.5 ** len(tokens) for tokens, log_prob in lm.enumerate(3))
+    posterior = Importance(model, num_particles=1, num_runs=20_000, progress=False).run()
+    estimates = posterior.log_evidence.exp()
+    assert abs(estimates.mean() - evidence) < 4 * estimates.std() / 20_000**0.5
