@@ -7,9 +7,11 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import torch
 
 from pyro_llm.answers import answer
 from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.runs import spread_is_known
 
 MAX_ANSWERS = 5
 MAX_RUNS = 8
@@ -50,6 +52,7 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     """Labelled lines of a summary."""
     table = [
         ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
+        *([("runs", [note])] if (note := no_error_bars(posterior)) else []),
         ("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]),
     ]
     stats = posterior.stats
@@ -57,7 +60,7 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
         table.append(("steps", [f"{stats.num_steps}, resampled after {_range(stats.resampled.sum(-1))} of them"]))
         founders = _range(stats.unique_ancestors[:, 0])
         table.append(("ancestors", [f"{founders} of the {posterior.num_particles} first particles have descendants"]))
-    if posterior.has_texts and bool(posterior.log_evidence.isfinite().any()):
+    if shows_answers(posterior):
         table.append(("answers", _answers(posterior)))
     sites = list(posterior.samples)
     table.append(
@@ -65,6 +68,23 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     )
     table.append(("cost", [cost_line(posterior)]))
     return table
+
+
+def shows_answers(posterior: Posterior) -> bool:
+    """Whether there is an answer to each particle: it has one text, and some run is alive."""
+    return posterior.has_texts and posterior.written.single and bool(posterior.log_evidence.isfinite().any())
+
+
+def no_error_bars(posterior: Posterior) -> str | None:
+    """Why there are no error bars although there are several runs, and what to do; None where there are."""
+    if posterior.num_runs == 1 or spread_is_known(posterior.log_evidence):
+        return None
+    alive = int(posterior.log_evidence.isfinite().sum())
+    if alive == 0:
+        return None
+    share = float(torch.softmax(posterior.log_evidence, 0).max())
+    part = "all" if alive == 1 else "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+    return f"one run holds {part} of the evidence: error bars need more particles or runs"
 
 
 def _answers(posterior: Posterior) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_llm.infer.runs import spread_is_known
+
 
 class Marginal(dict[Any, float]):
     """Values and their posterior probabilities, the most probable first.
@@ -16,7 +18,8 @@ class Marginal(dict[Any, float]):
     An ordinary dictionary besides. Values that no particle of positive weight takes are absent.
 
     Attributes:
-        standard_errors: the standard error of each probability over runs; NaN for a single run.
+        standard_errors: the standard error of each probability over runs; NaN for a single run, and where one run
+            holds nearly all the evidence (see `pyro_llm.infer.runs`).
         num_runs: the runs that were pooled.
 
     Example:
@@ -51,8 +54,9 @@ def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, l
 
     With Z_j the evidence of run j and p_j a value's probability in it, the estimate is the ratio
     p = Σ_j W_j p_j, W_j = Z_j / Σ Z. It is consistent, not unbiased. Its standard error is the delta method's over
-    the R independent runs, Var(p) ≈ R / (R - 1) Σ_j W_j² (p_j - p)². It is too small where one run holds nearly all
-    the evidence, and says nothing of values that no run has met.
+    the R independent runs, Var(p) ≈ R / (R - 1) Σ_j W_j² (p_j - p)². Where one run holds nearly all the evidence
+    that would be nearly zero whatever the error is, so it is NaN if `spread_is_known` says no. Of values that no run
+    has met it says nothing.
 
     Args:
         values: one hashable value per particle, `[R][N]`.
@@ -76,7 +80,7 @@ def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, l
         for value, probability in within.items():
             probabilities[value] = probabilities.get(value, 0.0) + run_weight * probability
     standard_errors = dict.fromkeys(probabilities, nan)
-    if num_runs > 1:
+    if spread_is_known(log_evidence):
         for value, pooled in probabilities.items():
             squares = (
                 (run_weight * (within.get(value, 0.0) - pooled)) ** 2
