@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. Mia gives 6 to each of 7 friends. The number grows 4 times. How many marbles?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint format zoo dist clean
+.PHONY: help demo test test-real lint format bench zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ lint: $(VENV)/.installed-test  ## Check style, formatting and types.
 format: $(VENV)/.installed-test  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## Measure the accuracy on the 500 test problems of abacus (benchmarks/results/).
+	$(BIN)/python benchmarks/abacus_accuracy.py
 
 zoo: $(VENV)/.installed  ## Train the embedded models anew (at most an hour on two cores).
 	$(BIN)/python -m training.abacus
