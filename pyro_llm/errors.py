@@ -73,6 +73,10 @@ class PlateNestingError(PyroLLMError, ValueError):
     """A plate of the program takes the dimension of the particles, or one to its left."""
 
 
+class ProposalError(PyroLLMError, ValueError):
+    """A proposal of a site is no distribution, has no log-probability, or is over other values than the site."""
+
+
 class NoTextError(PyroLLMError, TypeError):
     """Texts were asked of a posterior whose program does not return a text state."""
 

@@ -11,6 +11,7 @@ from pyro_llm.errors import (
     OptionError,
     PlateNestingError,
     PosteriorFileError,
+    ProposalError,
     PyroLLMError,
     ReplayError,
 )
@@ -20,9 +21,11 @@ from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.smc import SMC
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.population import StepReport
+from pyro_llm.ops.tempering import AdaptiveTempering
 
 __all__ = [
     "SMC",
+    "AdaptiveTempering",
     "AllParticlesDeadError",
     "BatchedBranchError",
     "DeadRunWarning",
@@ -36,6 +39,7 @@ __all__ = [
     "PlateNestingError",
     "Posterior",
     "PosteriorFileError",
+    "ProposalError",
     "PyroLLMError",
     "ReplayError",
     "StepReport",

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pyro_llm.errors import AllParticlesDeadError, DeadRunWarning, NonFiniteWeightError
 from pyro_llm.ops.lineage import Lineage
+from pyro_llm.ops.potential import AuxiliaryPotential
 from pyro_llm.ops.resampling import resampling_scheme
+from pyro_llm.ops.tempering import AdaptiveTempering
 from pyro_llm.ops.weights import all_dead, effective_sample_size, log_mean_exp, normalise
 
 
@@ -23,12 +25,14 @@ class Step:
         name: the observed site (the sites, if several were folded together).
         log_factor: the factor of each particle. Float64 `[R, N]`.
         log_weights: unnormalised log-weights after the factor. Float64 `[R, N]`.
+        log_evidence: each run's estimate of the log-evidence after the factor. Float64 `[R]`.
         generation: the number of resamplings before the factor.
     """
 
     name: str
     log_factor: Tensor
     log_weights: Tensor
+    log_evidence: Tensor
     generation: int
 
 
@@ -77,6 +81,9 @@ class Population:
     the mean weight: $\hat Z = \prod_k \frac1N \sum_n w_k^n$. It is unbiased whenever the runs resample (Chopin &
     Papaspiliopoulos, "An Introduction to Sequential Monte Carlo", chapter 10).
 
+    Resampling goes by the weights times an auxiliary potential, 1 unless something is declared, and divides it out of
+    the weights of the offspring (see `pyro_llm.ops.potential`). `log_weights` are always those of the target.
+
     Args:
         num_runs: R.
         num_particles: N.
@@ -84,6 +91,7 @@ class Population:
             whenever a factor has been folded since the last resampling, even one that is equal for all.
         resampling: name of the resampling scheme.
         on_step: called after each factor.
+        tempering: whether and how resampling tempers the factors.
     """
 
     def __init__(
@@ -93,10 +101,13 @@ class Population:
         ess_threshold: float,
         resampling: str = "systematic",
         on_step: Callable[[StepReport], None] | None = None,
+        tempering: AdaptiveTempering | None = None,
     ) -> None:
         self.num_runs, self.num_particles, self.ess_threshold = num_runs, num_particles, ess_threshold
         self.log_weights = torch.zeros(num_runs, num_particles, dtype=torch.float64)
         self.lineage = Lineage()
+        self.potential = AuxiliaryPotential(num_runs, num_particles, tempering)
+        self.inverse_temperatures: dict[int, Tensor] = {}  # step -> those of the resampling after it [R]
         self.steps: list[Step] = []
         self._scheme = resampling_scheme(resampling)
         self._on_step = on_step
@@ -120,16 +131,45 @@ class Population:
             NonFiniteWeightError: the factor is NaN or plus infinity.
             AllParticlesDeadError: all particles of all runs have weight zero.
         """
-        log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
-        self.log_weights = self.log_weights + log_factor
-        if not bool(torch.isfinite(self.log_weights.amax(-1)).all()):  # also sees NaN, which amax propagates
-            self._check_weights(name, log_factor)
-        self.steps.append(Step(name, log_factor, self.log_weights, self.lineage.generation))
+        log_factor = self._multiply(name, "log-probability of the observation", log_factor)
+        self.potential.fold(log_factor)
+        self.steps.append(Step(name, log_factor, self.log_weights, self.log_evidence(), self.lineage.generation))
         self._folded = True
         if self._on_step is not None:
             ess = effective_sample_size(self.log_weights)
             report = StepReport(len(self.steps), name, ess, self.log_evidence(), len(self._resamplings))
             self._on_step(report)
+
+    def reweigh(self, name: str, log_ratio: Tensor) -> None:
+        """Multiply the weights by what corrects a draw at a latent site, no step of its own. `[R, N]` or `[R * N]`.
+
+        Raises:
+            NonFiniteWeightError: the ratio is NaN or plus infinity.
+            AllParticlesDeadError: all particles of all runs have weight zero.
+        """
+        self._multiply(name, "log-ratio of the distribution to its proposal", log_ratio)
+
+    def declare_potential(self, part: str, name: str, log_potential: Tensor) -> None:
+        """Set a part of the auxiliary potential, in place of what it was. `[R, N]` or `[R * N]`.
+
+        Raises:
+            NonFiniteWeightError: it is NaN or infinite, minus infinity included, for a particle that is not dead.
+        """
+        log_potential = log_potential.detach().cpu().double().reshape(self.num_runs, self.num_particles)
+        log_potential = log_potential.masked_fill(torch.isneginf(self.log_weights), 0.0)
+        bad = ~torch.isfinite(log_potential)
+        if bool(bad.any()):
+            raise NonFiniteWeightError(
+                f"The {part} {name!r} is {float(log_potential[bad][0])} for {int(bad.sum())} of {self.size} particles. "
+                "The logarithm of an auxiliary potential must be finite, as resampling divides by it. Where the target "
+                "is zero say so by a factor of the program; where it only seems so, bound the potential from below."
+            )
+        self.potential.declare(part, log_potential)
+
+    @property
+    def may_resample(self) -> bool:
+        """Whether `resample_degenerate_runs` would look at the weights: if there is a factor since it last did."""
+        return self._folded and self.ess_threshold != 0
 
     def resample_degenerate_runs(self, running: Tensor | None = None) -> bool:
         """Resample the runs whose effective sample size is too low; the others keep their particles and weights.
@@ -141,23 +181,30 @@ class Population:
         Returns:
             Whether any run was resampled.
         """
-        if not self._folded or self.ess_threshold == 0:
+        if not self.may_resample:
             return False
         self._folded = False
+        log_weights = self.log_weights + self.potential.declared
         if self.ess_threshold == 1:
             degenerate = torch.ones(self.num_runs, dtype=torch.bool)
         else:
-            degenerate = effective_sample_size(self.log_weights) < self.ess_threshold * self.num_particles
+            degenerate = effective_sample_size(log_weights) < self.ess_threshold * self.num_particles
         degenerate = degenerate & ~all_dead(self.log_weights)
         if running is not None:
             degenerate = degenerate & running
         if not bool(degenerate.any()):
             return False
-        drawn = self._scheme(self.log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles, None)
+        inverse_temperatures = self.potential.temper(log_weights)
+        log_potential = self.potential.at(inverse_temperatures)
+        log_weights = self.log_weights + log_potential
+        drawn = self._scheme(log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles, None)
         ancestors = torch.where(degenerate[:, None], drawn, torch.arange(self.num_particles))
         self._resamplings[len(self.steps) - 1] = (degenerate, ancestors)
-        self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(self.log_weights), 0.0)
-        self.log_weights = self.log_weights.masked_fill(degenerate[:, None], 0.0)
+        self.inverse_temperatures[len(self.steps) - 1] = torch.where(degenerate, inverse_temperatures, torch.nan)
+        self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(log_weights), 0.0)
+        offspring = 0.0 - log_potential.gather(-1, ancestors)
+        self.log_weights = torch.where(degenerate[:, None], offspring, self.log_weights)
+        self.potential.resample(ancestors, degenerate, inverse_temperatures)
         self.lineage.resample((ancestors + self._first_slots).flatten())
         return True
 
@@ -197,21 +244,30 @@ class Population:
         return torch.stack([step.log_weights for step in self.steps], 1)
 
     def _increments(self) -> Tensor:
-        after = log_mean_exp(self._stacked_log_weights())
-        before = torch.cat([after.new_zeros(self.num_runs, 1), after[:, :-1]], 1)[:, : after.shape[1]]
-        for step, (runs, _) in self._resamplings.items():
-            if step + 1 < before.shape[1]:
-                before[:, step + 1].masked_fill_(runs, 0.0)
+        """Differences of the evidence; what a resampling by a potential changes in it counts for the next step."""
+        if not self.steps:
+            return torch.empty(self.num_runs, 0, dtype=torch.float64)
+        after = torch.stack([*(step.log_evidence for step in self.steps[:-1]), self.log_evidence()], 1)
+        before = torch.cat([after.new_zeros(self.num_runs, 1), after[:, :-1]], 1)
         dead = torch.isneginf(before)
         return torch.where(dead, 0.0, after - before.masked_fill(dead, 0.0))
 
-    def _check_weights(self, name: str, log_factor: Tensor) -> None:
+    def _multiply(self, name: str, what: str, log_factor: Tensor) -> Tensor:
+        """Multiply the weights, checked; returns the log-factor as float64 `[R, N]`."""
+        log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
+        dead_before = all_dead(self.log_weights)
+        self.log_weights = self.log_weights + log_factor
+        if not bool(torch.isfinite(self.log_weights.amax(-1)).all()):  # also sees NaN, which amax propagates
+            self._check_weights(name, what, log_factor, dead_before)
+        return log_factor
+
+    def _check_weights(self, name: str, what: str, log_factor: Tensor, dead_before: Tensor) -> None:
         where = f"step {len(self.steps) + 1}, site {name!r}"
         bad = torch.isnan(log_factor) | (log_factor == torch.inf)
         if bool(bad.any()):
             count, example = int(bad.sum()), float(log_factor[bad][0])
             raise NonFiniteWeightError(
-                f"At {where}, the log-probability of the observation is {example} for {count} of {self.size} "
+                f"At {where}, the {what} is {example} for {count} of {self.size} "
                 "particles. A factor must be a finite number or -inf (impossible): look at the parameters of this "
                 "site's distribution, or at the reward that gives them."
             )
@@ -225,7 +281,6 @@ class Population:
             raise AllParticlesDeadError(
                 f"At {where}, all {self.num_particles} particles have weight zero{of}: {advice}"
             )
-        dead_before = all_dead(self.steps[-1].log_weights) if self.steps else torch.zeros_like(dead)
         if newly := int((dead & ~dead_before).sum()):
             warnings.warn(
                 f"At {where}, all particles of {newly} of {self.num_runs} runs have weight zero; the other runs go on. "

@@ -1,0 +1,155 @@
+"""Proposals, twists, tempering and look-ahead change neither target nor evidence: every branch of the engine walked.
+
+The engine runs on a program of binary values, with as many runs as its randomness has outcomes: in each run another
+outcome is drawn. So expectations over the randomness are sums, and compared to 1e-12.
+"""
+
+import itertools
+import math
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyro_llm.errors import DeadRunWarning
+from pyro_llm.handlers.twist import twist
+from pyro_llm.infer import SMC, AdaptiveTempering
+from pyro_llm.ops.resampling import RESAMPLING_SCHEMES
+
+NUM_STEPS, NUM_PARTICLES = 4, 2
+NUM_OUTCOMES = 4 ** (2 * NUM_STEPS - 1)  # of two values at each step, and two ancestors between steps
+PATHS = list(itertools.product((0, 1), repeat=NUM_STEPS))
+
+
+def probability(path):
+    """Of a 1 at the next step, asymmetric and dependent on the whole past."""
+    return 0.2 + 0.6 * (sum((i + 2) * x for i, x in enumerate(path)) % 5) / 5
+
+
+def proposed(path):
+    return 0.55 - 0.4 * (sum((i + 1) * x for i, x in enumerate(path)) % 3) / 3
+
+
+def factor(path, hard):
+    if hard and path in ((1, 0), (0, 1, 1)):
+        return 0.0
+    return 0.05 + 0.9 * (sum((3 * i + 1) * x for i, x in enumerate(path, start=len(path))) % 7) / 7
+
+
+def potential(path):
+    """Of no meaning for the factors to come."""
+    return 0.1 + 3 * (sum((2 * i + 1) * (1 - x) for i, x in enumerate(path)) % 4)
+
+
+def table(function, past):
+    """A function of the past, by particle."""
+    values = [function(path) for path in itertools.product((0, 1), repeat=len(past))]
+    code = sum((2**i * x.long() for i, x in enumerate(reversed(past))), start=torch.tensor(0))
+    return torch.tensor(values, dtype=torch.float64)[code]
+
+
+def program(hard, proposals, twists):
+    past = []
+    for t in range(NUM_STEPS):
+        proposal = (lambda prior, past=tuple(past): dist.Bernoulli(table(proposed, past))) if proposals else None
+        law = dist.Bernoulli(table(probability, past))
+        past = [*past, pyro.sample(f"x_{t}", law, infer={"proposal": proposal})]
+        pyro.factor(f"g_{t}", table(lambda path: factor(path, hard), past).log())
+        if twists and t < 3:  # the last one is declared all the same, and not used
+            twist(f"psi_{t}", lambda past=past: table(potential, past).log())
+    return torch.stack(past, -1)
+
+
+def look_ahead(name, distribution):
+    return 2.0 * distribution.probs - 0.7 * int(name[-1])
+
+
+class EveryOutcome:
+    """A source of randomness whose r-th run draws the r-th outcome, and the probability with which it would."""
+
+    def __init__(self, num_runs):
+        self.probability = torch.ones(num_runs, dtype=torch.float64)
+        self._digits = torch.arange(num_runs)
+        self._calls = 0
+
+    def choose(self, probabilities):
+        """One choice in every run. `[R, K]` -> `[R]`."""
+        chosen = self._digits % probabilities.shape[-1]
+        self._digits = self._digits // probabilities.shape[-1]
+        self.probability = self.probability * probabilities.gather(-1, chosen[:, None]).squeeze(-1)
+        return chosen
+
+    def ancestors(self, log_weights, num_offspring, generator=None):
+        weights = log_weights.softmax(-1)
+        return torch.stack([self.choose(weights) for _ in range(num_offspring)], -1)
+
+    def values(self, distribution, sample_shape=()):
+        """A Bernoulli value for every particle."""
+        ones = distribution.probs.double().reshape(self.probability.shape[0], NUM_PARTICLES)
+        choices = [self.choose(torch.stack([1 - p, p], -1)) for p in ones.unbind(-1)]
+        return torch.stack(choices, -1).to(distribution.probs).reshape(distribution.batch_shape)
+
+
+def exact(hard):
+    joint = []
+    for path in PATHS:
+        ones = [probability(path[:t]) for t in range(NUM_STEPS)]
+        prior = math.prod(p if x else 1 - p for x, p in zip(path, ones, strict=True))
+        joint.append(prior * math.prod(factor(path[: t + 1], hard) for t in range(NUM_STEPS)))
+    return torch.tensor(joint, dtype=torch.float64)
+
+
+PLAIN = {"proposals": False, "twists": False}
+TEMPERED = AdaptiveTempering(ess_target=0.9)
+WAYS = {
+    "plain": (PLAIN, {}),
+    "proposals": ({"proposals": True, "twists": False}, {}),
+    "twists": ({"proposals": False, "twists": True}, {}),
+    "tempering": (PLAIN, {"tempering": TEMPERED}),
+    "early tempering": (PLAIN, {"tempering": AdaptiveTempering(ess_target=0.99, num_steps=2)}),
+    "look-ahead": (PLAIN, {"look_ahead": look_ahead}),
+    "all": ({"proposals": True, "twists": True}, {"tempering": TEMPERED, "look_ahead": look_ahead}),
+}
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("ess_threshold", [0.9, 1.0])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_outcome(way, ess_threshold, hard, monkeypatch):
+    arguments, options = WAYS[way]
+    outcomes = EveryOutcome(NUM_OUTCOMES)
+    monkeypatch.setitem(RESAMPLING_SCHEMES, "multinomial", outcomes.ancestors)
+    monkeypatch.setattr(dist.Bernoulli, "sample", lambda self, shape=(): outcomes.values(self, shape), raising=False)
+    monkeypatch.setattr(dist.Bernoulli, "__call__", lambda self: outcomes.values(self))
+    smc = SMC(
+        program,
+        NUM_PARTICLES,
+        num_runs=NUM_OUTCOMES,
+        ess_threshold=ess_threshold,
+        resampling="multinomial",
+        progress=False,
+        **options,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeadRunWarning)
+        posterior = smc.run(hard, **arguments)
+    assert posterior.stats.resampled[:, :-1].any(0).all() and not posterior.stats.resampled[:, -1].any()
+    assert outcomes.probability.sum().item() == pytest.approx(1.0, abs=1e-12)
+    is_path = (posterior.returns[:, :, None] == torch.tensor(PATHS)).all(-1)
+    estimates = (posterior.log_weights.exp()[..., None] * is_path).sum(1)
+    evidence = posterior.log_evidence.exp()
+    joint = (outcomes.probability * evidence) @ estimates
+    torch.testing.assert_close(joint, exact(hard), rtol=0, atol=1e-12)
+    torch.testing.assert_close(outcomes.probability @ evidence, exact(hard).sum(), rtol=0, atol=1e-12)
+    increments = torch.from_numpy(posterior.stats.log_evidence_increment).sum(-1)
+    torch.testing.assert_close(increments, posterior.log_evidence)
+    log_prior = [math.prod(p if x else 1 - p for x, p in paired(path)) for path in PATHS]
+    torch.testing.assert_close(
+        posterior.log_prior.exp(), (is_path * torch.tensor(log_prior, dtype=torch.float64)).sum(-1)
+    )
+
+
+def paired(path):
+    return [(x, probability(path[:t])) for t, x in enumerate(path)]
