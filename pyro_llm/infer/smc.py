@@ -67,7 +67,7 @@ class SMC:
         look_ahead: the first-stage weights of an auxiliary particle filter: a function `(name, distribution)` of the
             latent site that comes next, which returns the logarithm of each particle's, finite, in the batch shape of
             the distribution: a guess at the factors that follow the site. Called once for each resampling that may be
-            due, before it is known whether it is. Pitt & Shephard (1999), equation 3.
+            due, before it is known whether it is. Pitt & Shephard (1999), Section 3.
         progress: a status line on standard error: yes, no, or (None) if that is a terminal; or a function called with a
             `StepReport` after each step.
 

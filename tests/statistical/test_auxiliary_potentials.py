@@ -18,9 +18,7 @@ from pyro_llm.handlers.twist import twist
 from pyro_llm.infer import SMC, AdaptiveTempering
 from pyro_llm.ops.resampling import RESAMPLING_SCHEMES
 
-NUM_STEPS, NUM_PARTICLES = 4, 2
-NUM_OUTCOMES = 4 ** (2 * NUM_STEPS - 1)  # of two values at each step, and two ancestors between steps
-PATHS = list(itertools.product((0, 1), repeat=NUM_STEPS))
+NUM_PARTICLES = 2
 
 
 def probability(path):
@@ -50,14 +48,14 @@ def table(function, past):
     return torch.tensor(values, dtype=torch.float64)[code]
 
 
-def program(hard, proposals, twists):
+def program(num_steps, hard, proposals, twists):
     past = []
-    for t in range(NUM_STEPS):
+    for t in range(num_steps):
         proposal = (lambda prior, past=tuple(past): dist.Bernoulli(table(proposed, past))) if proposals else None
         law = dist.Bernoulli(table(probability, past))
         past = [*past, pyro.sample(f"x_{t}", law, infer={"proposal": proposal})]
         pyro.factor(f"g_{t}", table(lambda path: factor(path, hard), past).log())
-        if twists and t < 3:  # the last one is declared all the same, and not used
+        if twists:  # the last one, too
             twist(f"psi_{t}", lambda past=past: table(potential, past).log())
     return torch.stack(past, -1)
 
@@ -86,19 +84,26 @@ class EveryOutcome:
         return torch.stack([self.choose(weights) for _ in range(num_offspring)], -1)
 
     def values(self, distribution, sample_shape=()):
-        """A Bernoulli value for every particle."""
+        """A Bernoulli value for every particle, or for the one whose turn it is."""
+        if not distribution.batch_shape:
+            run = self._calls // NUM_PARTICLES % self.probability.shape[0]
+            self._calls += 1
+            value, p = int(self._digits[run] % 2), distribution.probs.double()
+            self._digits[run] = self._digits[run] // 2
+            self.probability[run] *= p if value else 1 - p
+            return torch.tensor(value).to(distribution.probs)
         ones = distribution.probs.double().reshape(self.probability.shape[0], NUM_PARTICLES)
         choices = [self.choose(torch.stack([1 - p, p], -1)) for p in ones.unbind(-1)]
         return torch.stack(choices, -1).to(distribution.probs).reshape(distribution.batch_shape)
 
 
-def exact(hard):
-    joint = []
-    for path in PATHS:
-        ones = [probability(path[:t]) for t in range(NUM_STEPS)]
-        prior = math.prod(p if x else 1 - p for x, p in zip(path, ones, strict=True))
-        joint.append(prior * math.prod(factor(path[: t + 1], hard) for t in range(NUM_STEPS)))
-    return torch.tensor(joint, dtype=torch.float64)
+def prior(path):
+    ones = [probability(path[:t]) for t in range(len(path))]
+    return math.prod(p if x else 1 - p for x, p in zip(path, ones, strict=True))
+
+
+def likelihood(path, hard):
+    return math.prod(factor(path[: t + 1], hard) for t in range(len(path)))
 
 
 PLAIN = {"proposals": False, "twists": False}
@@ -114,19 +119,24 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("hard", [False, True])
-@pytest.mark.parametrize("ess_threshold", [0.9, 1.0])
-@pytest.mark.parametrize("way", WAYS)
-def test_every_outcome(way, ess_threshold, hard, monkeypatch):
+VECTORIZED = [("vectorized", 4, *case) for case in itertools.product(WAYS, [0.9, 1.0], [False, True])]
+
+
+@pytest.mark.parametrize(
+    ("particles", "num_steps", "way", "ess_threshold", "hard"), [*VECTORIZED, ("scalar", 2, "all", 0.9, False)]
+)
+def test_every_outcome(particles, num_steps, way, ess_threshold, hard, monkeypatch):
     arguments, options = WAYS[way]
-    outcomes = EveryOutcome(NUM_OUTCOMES)
+    num_outcomes = 4 ** (2 * num_steps - 1)  # two values at each step, and two ancestors between steps
+    outcomes = EveryOutcome(num_outcomes)
     monkeypatch.setitem(RESAMPLING_SCHEMES, "multinomial", outcomes.ancestors)
     monkeypatch.setattr(dist.Bernoulli, "sample", lambda self, shape=(): outcomes.values(self, shape), raising=False)
     monkeypatch.setattr(dist.Bernoulli, "__call__", lambda self: outcomes.values(self))
     smc = SMC(
         program,
         NUM_PARTICLES,
-        num_runs=NUM_OUTCOMES,
+        num_runs=num_outcomes,
+        particles=particles,
         ess_threshold=ess_threshold,
         resampling="multinomial",
         progress=False,
@@ -134,22 +144,20 @@ def test_every_outcome(way, ess_threshold, hard, monkeypatch):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeadRunWarning)
-        posterior = smc.run(hard, **arguments)
+        posterior = smc.run(num_steps, hard, **arguments)
     assert posterior.stats.resampled[:, :-1].any(0).all() and not posterior.stats.resampled[:, -1].any()
     assert outcomes.probability.sum().item() == pytest.approx(1.0, abs=1e-12)
-    is_path = (posterior.returns[:, :, None] == torch.tensor(PATHS)).all(-1)
+    paths = list(itertools.product((0, 1), repeat=num_steps))
+    is_path = (posterior.returns[:, :, None] == torch.tensor(paths)).all(-1).double()
     estimates = (posterior.log_weights.exp()[..., None] * is_path).sum(1)
     evidence = posterior.log_evidence.exp()
+    priors = torch.tensor([prior(path) for path in paths], dtype=torch.float64)
+    likelihoods = torch.tensor([likelihood(path, hard) for path in paths], dtype=torch.float64)
     joint = (outcomes.probability * evidence) @ estimates
-    torch.testing.assert_close(joint, exact(hard), rtol=0, atol=1e-12)
-    torch.testing.assert_close(outcomes.probability @ evidence, exact(hard).sum(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(joint, priors * likelihoods, rtol=0, atol=1e-12)
+    torch.testing.assert_close(outcomes.probability @ evidence, (priors * likelihoods).sum(), rtol=0, atol=1e-12)
+    # What is reported of each particle is of the program, and not of what guided it.
+    torch.testing.assert_close(posterior.log_prior.exp(), is_path @ priors)
+    torch.testing.assert_close(posterior.log_likelihood.exp(), is_path @ likelihoods)
     increments = torch.from_numpy(posterior.stats.log_evidence_increment).sum(-1)
     torch.testing.assert_close(increments, posterior.log_evidence)
-    log_prior = [math.prod(p if x else 1 - p for x, p in paired(path)) for path in PATHS]
-    torch.testing.assert_close(
-        posterior.log_prior.exp(), (is_path * torch.tensor(log_prior, dtype=torch.float64)).sum(-1)
-    )
-
-
-def paired(path):
-    return [(x, probability(path[:t])) for t, x in enumerate(path)]
