@@ -33,6 +33,7 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | `sample_stats` | chain, draw | `log_weight`, `ancestor`, `log_prior`, `log_likelihood`, `lp` |
     | | chain | `log_marginal_likelihood`, `ess` |
     | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
+    | | chain, step | `inverse_temperature`, if the factors were tempered |
     | | chain, step, draw | `ancestor`, `log_factor` |
     | `observed_data` | | observed sites |
 
@@ -117,6 +118,8 @@ def _smc(posterior: Posterior) -> xr.Dataset:
     by_step = {
         name: getattr(stats, name) for name in ("ess", "log_evidence_increment", "resampled", "unique_ancestors")
     }
+    if stats.inverse_temperature is not None:
+        by_step["inverse_temperature"] = stats.inverse_temperature
     by_slot = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
     variables = {name: (("chain", "step"), values) for name, values in by_step.items()}
     return xr.Dataset(

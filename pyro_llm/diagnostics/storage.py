@@ -105,6 +105,7 @@ def _step_stats(smc: xr.Dataset) -> StepStats:
         resampled=smc["resampled"].values.astype(bool),
         ancestors=smc["ancestor"].values,
         log_factor=smc["log_factor"].values,
+        inverse_temperature=smc["inverse_temperature"].values if "inverse_temperature" in smc else None,
     )
 
 

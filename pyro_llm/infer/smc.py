@@ -9,9 +9,11 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.poutine as poutine
 import torch
+from numpy.typing import NDArray
 
 from pyro_llm.errors import OptionError, ReplayError
 from pyro_llm.handlers.particle_messenger import LookAhead
@@ -184,6 +186,7 @@ class SMC:
                 resampled=history.resampled.numpy(),
                 ancestors=history.ancestors.numpy(),
                 log_factor=history.log_factor.numpy(),
+                inverse_temperature=self._inverse_temperatures(result.population),
             ),
             observed=result.observed,
             cost=scope.cost,
@@ -194,6 +197,14 @@ class SMC:
                 "versions": _versions(),
             },
         )
+
+    def _inverse_temperatures(self, population: Population) -> NDArray[np.float64] | None:
+        if self.tempering is None:
+            return None
+        powers = np.full((population.num_runs, len(population.steps)), np.nan)
+        for step, power in population.inverse_temperatures.items():
+            powers[:, step] = power.numpy()
+        return powers
 
     def _settings(self) -> dict[str, Any]:
         settings = {name: getattr(self.options, name) for name in self.options.__dataclass_fields__}

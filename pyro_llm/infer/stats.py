@@ -27,6 +27,8 @@ class StepStats:
         ancestors: the slot at the step, before resampling, from which each slot after it descends (the slot itself
             where nothing was resampled). Int64, `[R, S, N]`.
         log_factor: log-probability of the step's observation for each slot at the step. `[R, S, N]`.
+        inverse_temperature: under `AdaptiveTempering`, the power of the factors that the resampling after the step went
+            by; NaN where the run was not resampled. `[R, S]`, None without tempering.
     """
 
     names: list[str]
@@ -35,6 +37,7 @@ class StepStats:
     resampled: NDArray[np.bool_]
     ancestors: NDArray[np.int64]
     log_factor: NDArray[np.float64]
+    inverse_temperature: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         by_step = (self.ancestors.shape[0], len(self.names))
@@ -46,6 +49,8 @@ class StepStats:
             "ancestors": by_particle,
             "log_factor": by_particle,
         }
+        if self.inverse_temperature is not None:
+            expected["inverse_temperature"] = by_step
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"StepStats.{name} has shape {getattr(self, name).shape}, expected {shape}.")

@@ -25,7 +25,8 @@ class AdaptiveTempering:
 
     Resampling more evenly while rewards are early and overconfident is the entropic annealing of Giannone et al.
     (arXiv 2510.05825), there by entropy and without the rest of the power; carrying it keeps the target (see
-    `pyro_llm.ops.potential`). It costs no language model or reward calls.
+    `pyro_llm.ops.potential`). It costs no language model or reward calls. The temperatures are in
+    `Posterior.stats.inverse_temperature`.
 
     Args:
         ess_target: effective sample size to keep, as a fraction of the particles, in (0, 1].

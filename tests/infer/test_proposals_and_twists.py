@@ -1,5 +1,6 @@
 """Proposals, twists, tempering and look-ahead under the engine: what programs may do, and what is refused."""
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
@@ -175,6 +176,23 @@ def test_a_twist_chooses_the_particles(particles):
 
 
 @PARTICLES
+def test_a_twist_stays_until_another_takes_its_place(particles):
+    """Over two resamplings of particles that nothing else tells apart, each keeps the weight 1 / psi."""
+
+    def model():
+        x = pyro.sample("x", dist.Bernoulli(0.5))
+        pyro_llm.twist("psi", 1.0 * x)
+        for t in range(3):
+            pyro.factor(f"even_{t}", torch.zeros(()))
+            pyro.sample(f"noise_{t}", dist.Normal(0.0, 1.0))
+
+    posterior = run(model, particles=particles, num_particles=20)
+    x = posterior.samples["x"]
+    assert 0 < x.mean() < 1 and posterior.stats.resampled.all()
+    torch.testing.assert_close(posterior.log_weights, (-1.0 * x).double().log_softmax(-1))
+
+
+@PARTICLES
 def test_masked_twists(particles):
     def model(mask):
         x = pyro.sample("x", dist.Bernoulli(0.5))
@@ -237,12 +255,16 @@ def test_options(particles):
 
 
 def test_settings_are_in_the_posterior(tmp_path):
-    tempering = AdaptiveTempering(ess_target=0.7, num_steps=2)
+    tempering = AdaptiveTempering(ess_target=0.9, num_steps=2)
     posterior = run(steps(), tempering=tempering, look_ahead=lambda name, distribution: distribution.mean)
-    assert posterior.settings["tempering"] == {"ess_target": 0.7, "num_steps": 2}
+    assert posterior.settings["tempering"] == {"ess_target": 0.9, "num_steps": 2}
     assert posterior.settings["look_ahead"] == "<lambda>"
+    powers = posterior.stats.inverse_temperature
+    assert (powers[0, :2] < 1).all() and np.isnan(powers[0, 2])
     posterior.save(tmp_path / "posterior.nc")
-    assert pyro_llm.infer.Posterior.load(tmp_path / "posterior.nc").settings["tempering"]["num_steps"] == 2
+    loaded = pyro_llm.infer.Posterior.load(tmp_path / "posterior.nc")
+    assert loaded.settings["tempering"]["num_steps"] == 2
+    np.testing.assert_array_equal(loaded.stats.inverse_temperature, powers)
 
 
 def test_tempering_keeps_more_particles():

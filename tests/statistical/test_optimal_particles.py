@@ -14,7 +14,7 @@ import torch
 from pyro_llm.distributions import LLM, NextToken, accept
 from pyro_llm.handlers.loop import loop
 from pyro_llm.handlers.twist import twist
-from pyro_llm.infer import SMC
+from pyro_llm.infer import SMC, AdaptiveTempering
 from pyro_llm.lm import PAD, TableLM
 from pyro_llm.rewards import FunctionReward
 
@@ -223,6 +223,15 @@ def test_optimal_twist_and_proposal_of_a_language_model(ess_threshold, particles
         assert posterior.log_prior[run, particle].item() == pytest.approx(sequences[tokens])
 
 
+def exact_lengths():
+    """The posterior probability of each length."""
+    lengths = torch.zeros(MAX_TOKENS + 1).double()
+    for tokens, log_prob in LM.enumerate(MAX_TOKENS):
+        factors = [acceptance(LM.decode(tokens[:end])) for end in range(1, len(tokens) + 1)]
+        lengths[len(tokens)] += math.exp(log_prob) * math.prod(factors) / EVIDENCE
+    return lengths
+
+
 PROPOSALS = {
     "another language model": lambda state: NextToken(OPTIMAL_LM, state),
     "another temperature": lambda state: NextToken(LM, state, temperature=2.0),
@@ -236,15 +245,30 @@ PROPOSALS = {
 )
 def test_language_models_as_proposals(particles, num_runs, proposal, assert_mean, assert_posterior_mean):
     """Null: E[Z-hat] = Z, and the lengths of the texts. At most six comparisons: false alarms 4e-4 a case."""
-    lengths = torch.zeros(MAX_TOKENS + 1).double()
-    for tokens, log_prob in LM.enumerate(MAX_TOKENS):
-        factors = [acceptance(LM.decode(tokens[:end])) for end in range(1, len(tokens) + 1)]
-        lengths[len(tokens)] += math.exp(log_prob) * math.prod(factors) / EVIDENCE
     options = {"num_runs": num_runs, "ess_threshold": 0.8, "particles": particles, "progress": False}
     posterior = SMC(token_by_token, 3, **options).run(PROPOSALS[proposal])
     assert_mean(posterior.log_evidence.exp(), EVIDENCE)
     one_hot = torch.nn.functional.one_hot(posterior.returns.lengths, MAX_TOKENS + 1)
-    assert_posterior_mean(posterior, one_hot, lengths)
+    assert_posterior_mean(posterior, one_hot, exact_lengths())
+
+
+def judged_draft(name, token):
+    """A look-ahead that writes the next token, judges it, and throws it away: random, and no less exact."""
+    state = token.state.append_token(token.sample())
+    return dist.Bernoulli(logits=REWARD(state)).log_prob(torch.ones(()).double()).masked_fill(token.state.finished, 0.0)
+
+
+@pytest.mark.parametrize(
+    "tempering", [None, AdaptiveTempering(ess_target=0.8), AdaptiveTempering(ess_target=1.0, num_steps=2)]
+)
+@pytest.mark.parametrize("num_particles", [1, 2, 5])
+def test_look_ahead_and_tempering_of_a_language_model(num_particles, tempering, assert_mean, assert_posterior_mean):
+    """Null: E[Z-hat] = Z, and the lengths of the texts. At most six comparisons: false alarms 4e-4 a case."""
+    options = {"num_runs": 2000, "ess_threshold": 0.9, "tempering": tempering, "progress": False}
+    posterior = SMC(token_by_token, num_particles, look_ahead=judged_draft, **options).run()
+    assert_mean(posterior.log_evidence.exp(), EVIDENCE)
+    one_hot = torch.nn.functional.one_hot(posterior.returns.lengths, MAX_TOKENS + 1)
+    assert_posterior_mean(posterior, one_hot, exact_lengths())
 
 
 @pytest.mark.parametrize("particles", ["vectorized", "scalar"])
