@@ -57,7 +57,8 @@ class SMC:
         model: the program.
         num_particles: N, in each run.
         ess_threshold: a run is resampled when its effective sample size is below this fraction of N. 0: never;
-            1: always, whenever something has been observed since the last latent value.
+            1: always, whenever something has been observed since the last latent value. Of weights times auxiliary
+            potential, where there is one; tempering follows.
         num_runs: R independent runs, executed in one batch; their spread gives the error of the evidence.
         particles: `"vectorized"`, or `"scalar"` for programs that branch in Python on sampled values: then the program
             is executed for each particle by itself, language models still being called in batches.
@@ -88,6 +89,14 @@ class SMC:
         >>> posterior = SMC(model, num_particles=100, num_runs=2).run(torch.tensor([0.3, 1.1, 0.8]))
         >>> posterior.samples["x_2"].shape
         torch.Size([2, 100])
+
+        A proposal; this one is optimal, so all weights are equal:
+
+        >>> def guided(y):
+        ...     x = pyro.sample("x", dist.Normal(0.0, 1.0), infer={"proposal": dist.Normal(y / 2, 0.5**0.5)})
+        ...     pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+        >>> SMC(guided, num_particles=4).run(torch.tensor(3.0)).ess()
+        tensor([4.0000], dtype=torch.float64)
 
         An auxiliary particle filter: particles are chosen by how well the next observation fits where they may go.
 

@@ -20,7 +20,8 @@ class StepStats:
 
     Attributes:
         names: the observed sites. Length S.
-        ess: Kish effective sample size of the weights after the step's factor, before any resampling. `[R, S]`.
+        ess: Kish effective sample size of the weights after the step's factor, before any resampling and without the
+            auxiliary potential of twists or look-ahead, by which it may go. `[R, S]`.
         log_evidence_increment: log of the estimated p(observation of the step | those before); sums over steps
             to the run's log-evidence. `[R, S]`.
         resampled: whether the population was resampled after the step. Bool, `[R, S]`.

@@ -30,10 +30,24 @@ class AdaptiveTempering:
 
     Args:
         ess_target: effective sample size to keep, as a fraction of the particles, in (0, 1].
-        num_steps: the early phase: only resamplings after at most so many observed sites are tempered. None: all.
+        num_steps: the early phase: only resamplings after at most so many observed sites are tempered (for scalar
+            particles, after so many stages between latent values). None: all.
 
     Raises:
         OptionError: an option has a value that it cannot have.
+
+    Examples:
+        >>> import pyro, pyro.distributions as dist
+        >>> from pyro_llm.infer import SMC
+        >>> def model():
+        ...     x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        ...     pyro.factor("overconfident", -50 * (x - 1) ** 2)
+        ...     y = pyro.sample("y", dist.Normal(x, 1.0))
+        ...     pyro.factor("sure", -(y - 1) ** 2)
+        >>> pyro.set_rng_seed(0)
+        >>> posterior = SMC(model, num_particles=100, tempering=AdaptiveTempering(ess_target=0.6)).run()
+        >>> bool(posterior.stats.inverse_temperature[0, 0] < 0.2)
+        True
     """
 
     ess_target: float = 0.5
