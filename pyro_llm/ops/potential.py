@@ -75,6 +75,11 @@ class AuxiliaryPotential:
         rest = ((1 - inverse_temperatures)[:, None] * self._finite_power_left()).gather(-1, ancestors)
         self._power_left = torch.where(resampled[:, None], rest, self._power_left)
 
+    def exchange(self, runs: Tensor) -> None:
+        """Put whole runs in the places of others: run r descends from run `runs[r]`. Int64 `[R]`."""
+        self._declared = {part: log_psi[runs] for part, log_psi in self._declared.items()}
+        self._power_left = self._power_left[runs]
+
     def _finite_power_left(self) -> Tensor:
         """A factor of zero has no power to take back: its particle is dead at every temperature."""
         return self._power_left.masked_fill(torch.isneginf(self._power_left), 0.0)

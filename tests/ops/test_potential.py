@@ -108,6 +108,15 @@ def test_parts_add_up_and_replace_themselves():
     assert potential.declared.tolist() == [[3.5, 2.0]]
 
 
+def test_exchanged_runs_take_everything_along():
+    potential = AuxiliaryPotential(2, 2, AdaptiveTempering())
+    potential.declare("twist", torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double())
+    potential.fold(torch.tensor([[0.1, 0.2], [0.3, 0.4]]).double())
+    potential.exchange(torch.tensor([1, 1]))
+    assert potential.declared.tolist() == [[3.0, 4.0]] * 2
+    torch.testing.assert_close(potential.at(torch.zeros(2).double()), torch.tensor([[2.7, 3.6]] * 2).double())
+
+
 @pytest.mark.parametrize("bad", [math.nan, INF, -INF])
 def test_potentials_are_finite(bad):
     particles = population(1, 2)
