@@ -105,6 +105,8 @@ def _step_stats(smc: xr.Dataset) -> StepStats:
         resampled=smc["resampled"].values.astype(bool),
         ancestors=smc["ancestor"].values,
         log_factor=smc["log_factor"].values,
+        islands=smc["island"].values if "island" in smc else None,
+        exchanged=smc["exchanged"].values.astype(bool) if "exchanged" in smc else None,
     )
 
 

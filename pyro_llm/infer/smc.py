@@ -20,6 +20,7 @@ from pyro_llm.infer.progress import ProgressOption, progress_callback
 from pyro_llm.infer.scalar_run import run_scalar
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.population import Population
+from pyro_llm.ops.resampling_rule import ResamplingRule
 from pyro_llm.run_scope import RunScope, run_scope
 
 
@@ -50,7 +51,15 @@ class SMC:
             is executed for each particle by itself, language models still being called in batches.
         max_plate_nesting: how many vectorised plates the program nests. The particles stand to the left of them. Has
             no meaning for scalar particles.
-        resampling: the scheme, `"systematic"` or `"multinomial"`.
+        resampling: the scheme: `"systematic"`, `"multinomial"`, `"stratified"`, `"residual"`, `"ssp"`, `"killing"` or
+            `"optimal"` (the only one that leaves unequal weights); see `pyro_llm.ops.resampling`.
+        resample_when: a rule of your own in place of `ess_threshold`: a function of the log-weights since the last
+            resampling, float64 `[R, N]`, that says which runs to resample, bool `[R]`. Asked when the program wants a
+            latent value and has observed something since it last was. The evidence stays unbiased whatever it says.
+        island_threshold: whole runs are resampled in proportion to their evidence when the effective sample size of
+            that is below this fraction of the runs; 1: always, None: never, runs being independent. This is the double
+            bootstrap (see `pyro_llm.ops.islands.Islands`). Runs then all have the same evidence just after, and the
+            history of a run in the posterior is that of the runs it descends from.
         progress: a status line on standard error: yes, no, or (None) if that is a terminal; or a function called with a
             `StepReport` after each step.
 
@@ -81,6 +90,8 @@ class SMC:
         particles: ParticleMode = "vectorized",
         max_plate_nesting: int = 0,
         resampling: ResamplingName = "systematic",
+        resample_when: ResamplingRule | None = None,
+        island_threshold: float | None = None,
         progress: ProgressOption = None,
     ) -> None:
         if not callable(model):
@@ -93,6 +104,8 @@ class SMC:
             particles=particles,
             max_plate_nesting=max_plate_nesting,
             resampling=resampling,
+            resample_when=resample_when,
+            island_threshold=island_threshold,
         )
         self.progress = progress
 
@@ -107,6 +120,7 @@ class SMC:
             PlateNestingError: `max_plate_nesting` is too small.
             DuplicateSiteError: a site name occurs twice.
             ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
+            OptionError: `resample_when` returned something other than a bool for each run.
         """
         started = time.perf_counter()
         _check_arguments([*args, *kwargs.values()])
@@ -120,7 +134,13 @@ class SMC:
         ):
             options = self.options
             population = Population(
-                options.num_runs, options.num_particles, options.ess_threshold, options.resampling, on_step
+                options.num_runs,
+                options.num_particles,
+                options.ess_threshold,
+                options.resampling,
+                on_step,
+                resample_when=options.resample_when,
+                island_threshold=options.island_threshold,
             )
             if options.particles == "scalar":
                 result = run_scalar(self.model, args, kwargs, population)
@@ -145,6 +165,8 @@ class SMC:
                 resampled=history.resampled.numpy(),
                 ancestors=history.ancestors.numpy(),
                 log_factor=history.log_factor.numpy(),
+                islands=history.islands.numpy() if result.population.islands.enabled else None,
+                exchanged=history.exchanged.numpy() if result.population.islands.enabled else None,
             ),
             observed=result.observed,
             cost=scope.cost,
@@ -152,7 +174,7 @@ class SMC:
         )
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.options, name) for name in self.options.__dataclass_fields__}
+        return self.options.settings()
 
     def __repr__(self) -> str:
         name = getattr(self.model, "__name__", None) or repr(self.model)

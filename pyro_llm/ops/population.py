@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from pyro_llm.errors import AllParticlesDeadError, DeadRunWarning, NonFiniteWeightError
+from pyro_llm.ops.islands import Islands
 from pyro_llm.ops.lineage import Lineage
 from pyro_llm.ops.resampling import resampling_scheme
+from pyro_llm.ops.resampling_rule import ResamplingRule, checked, ess_below
 from pyro_llm.ops.weights import all_dead, effective_sample_size, log_mean_exp, normalise
 
 
@@ -24,12 +26,14 @@ class Step:
         log_factor: the factor of each particle. Float64 `[R, N]`.
         log_weights: unnormalised log-weights after the factor. Float64 `[R, N]`.
         generation: the number of resamplings before the factor.
+        exchanges: the number of exchanges between runs before the factor.
     """
 
     name: str
     log_factor: Tensor
     log_weights: Tensor
     generation: int
+    exchanges: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,16 @@ class StepReport:
 class StepHistory:
     """All steps of a population, stacked: R runs, S steps, N particles.
 
+    Where runs have been exchanged, the history of a run is that of the runs it descends from.
+
     Attributes:
         ess: Kish effective sample size after the step's factor, before resampling. Float64 `[R, S]`.
         log_evidence_increment: sums over steps to the log-evidence. Float64 `[R, S]`.
         resampled: whether the run was resampled after the step. Bool `[R, S]`.
         ancestors: slot at the step from which each slot after it descends. Int64 `[R, S, N]`.
         log_factor: the factor of each slot at the step. Float64 `[R, S, N]`.
+        islands: the run at the step from which each run descends. Int64 `[R, S]`.
+        exchanged: whether runs were exchanged after the step. Bool `[S]`.
     """
 
     ess: Tensor
@@ -68,6 +76,8 @@ class StepHistory:
     resampled: Tensor
     ancestors: Tensor
     log_factor: Tensor
+    islands: Tensor
+    exchanged: Tensor
 
 
 class Population:
@@ -84,6 +94,9 @@ class Population:
             whenever a factor has been folded since the last resampling, even one that is equal for all.
         resampling: name of the resampling scheme.
         on_step: called after each factor.
+        resample_when: the rule by which runs are resampled, in place of the one by `ess_threshold`.
+        island_threshold: whole runs are resampled by their evidence when the effective sample size of that is below
+            this fraction of R (see `Islands`); None is never.
     """
 
     def __init__(
@@ -93,17 +106,21 @@ class Population:
         ess_threshold: float,
         resampling: str = "systematic",
         on_step: Callable[[StepReport], None] | None = None,
+        resample_when: ResamplingRule | None = None,
+        island_threshold: float | None = None,
     ) -> None:
         self.num_runs, self.num_particles, self.ess_threshold = num_runs, num_particles, ess_threshold
         self.log_weights = torch.zeros(num_runs, num_particles, dtype=torch.float64)
         self.lineage = Lineage()
         self.steps: list[Step] = []
+        self.islands = Islands(island_threshold)
         self._scheme = resampling_scheme(resampling)
+        self._is_degenerate = ess_below(ess_threshold) if resample_when is None else checked(resample_when)
         self._on_step = on_step
-        self._resamplings: dict[int, tuple[Tensor, Tensor]] = {}  # step -> (resampled [R], ancestors [R, N])
+        # step -> (resampled [R], ancestors [R, N], exchanges of runs before)
+        self._resamplings: dict[int, tuple[Tensor, Tensor, int]] = {}
         self._consumed = torch.zeros(num_runs, dtype=torch.float64)  # log mean weights that resamplings used up
         self._folded = False  # a factor since the last look at the effective sample size
-        self._first_slots = torch.arange(num_runs).unsqueeze(-1) * num_particles
 
     @property
     def size(self) -> int:
@@ -121,10 +138,12 @@ class Population:
             AllParticlesDeadError: all particles of all runs have weight zero.
         """
         log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
+        dead_before = all_dead(self.log_weights)
         self.log_weights = self.log_weights + log_factor
         if not bool(torch.isfinite(self.log_weights.amax(-1)).all()):  # also sees NaN, which amax propagates
-            self._check_weights(name, log_factor)
-        self.steps.append(Step(name, log_factor, self.log_weights, self.lineage.generation))
+            self._check_weights(name, log_factor, dead_before)
+        exchanges = self.islands.num_exchanges
+        self.steps.append(Step(name, log_factor, self.log_weights, self.lineage.generation, exchanges))
         self._folded = True
         if self._on_step is not None:
             ess = effective_sample_size(self.log_weights)
@@ -132,33 +151,40 @@ class Population:
             self._on_step(report)
 
     def resample_degenerate_runs(self, running: Tensor | None = None) -> bool:
-        """Resample the runs whose effective sample size is too low; the others keep their particles and weights.
+        """Resample the runs whose weights have degenerated; the others keep their particles and weights.
+
+        Before that, whole runs are exchanged if their evidence has become too unequal, and if that was asked for.
 
         Args:
             running: runs that still go on; the others are left alone, as resampling could only add noise to their
                 final weights. Bool `[R]`; all by default.
 
         Returns:
-            Whether any run was resampled.
+            Whether any run was resampled, or exchanged.
         """
-        if not self._folded or self.ess_threshold == 0:
+        if not self._folded:
             return False
         self._folded = False
-        if self.ess_threshold == 1:
-            degenerate = torch.ones(self.num_runs, dtype=torch.bool)
-        else:
-            degenerate = effective_sample_size(self.log_weights) < self.ess_threshold * self.num_particles
-        degenerate = degenerate & ~all_dead(self.log_weights)
+        last = len(self.steps) - 1
+        slots = torch.arange(self.num_runs * self.num_particles).reshape(self.num_runs, self.num_particles)
+        exchange = self.islands.exchange(self.log_evidence(), last) if self.islands.enabled else None
+        if exchange is not None:
+            slots, self.log_weights = slots[exchange.ancestors], self.log_weights[exchange.ancestors]
+            self._consumed = self._consumed[exchange.ancestors] + exchange.log_shift
+            running = running if running is None else running[exchange.ancestors]
+        degenerate = self._is_degenerate(self.log_weights) & ~all_dead(self.log_weights)
         if running is not None:
             degenerate = degenerate & running
-        if not bool(degenerate.any()):
+        if bool(degenerate.any()):
+            resampled = self._scheme(self.log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles, None)
+            ancestors = torch.where(degenerate[:, None], resampled.ancestors, torch.arange(self.num_particles))
+            self._resamplings[last] = (degenerate, ancestors, self.islands.num_exchanges)
+            self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(self.log_weights), 0.0)
+            self.log_weights = torch.where(degenerate[:, None], resampled.log_weights, self.log_weights)
+            slots = slots.gather(-1, ancestors)
+        elif exchange is None:
             return False
-        drawn = self._scheme(self.log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles, None)
-        ancestors = torch.where(degenerate[:, None], drawn, torch.arange(self.num_particles))
-        self._resamplings[len(self.steps) - 1] = (degenerate, ancestors)
-        self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(self.log_weights), 0.0)
-        self.log_weights = self.log_weights.masked_fill(degenerate[:, None], 0.0)
-        self.lineage.resample((ancestors + self._first_slots).flatten())
+        self.lineage.resample(slots.flatten())
         return True
 
     def normalised_log_weights(self) -> Tensor:
@@ -181,31 +207,42 @@ class Population:
         shape = (self.num_runs, len(self.steps), self.num_particles)
         resampled = torch.zeros(shape[:2], dtype=torch.bool)
         ancestors = torch.arange(self.num_particles).expand(shape).clone()
-        for step, (runs, slots) in self._resamplings.items():
-            resampled[:, step], ancestors[:, step] = runs, slots
+        islands = torch.empty(shape[:2], dtype=torch.int64)
+        log_factor = torch.empty(shape, dtype=torch.float64)
+        for index, step in enumerate(self.steps):
+            log_factor[:, index] = self.islands.present(step.log_factor, step.exchanges)
+            islands[:, index] = self.islands.ancestors_at(step.exchanges, self.num_runs)
+        for index, (runs, slots, exchanges) in self._resamplings.items():
+            resampled[:, index] = self.islands.present(runs, exchanges)
+            ancestors[:, index] = self.islands.present(slots, exchanges)
         return StepHistory(
             ess=effective_sample_size(self._stacked_log_weights()),
             log_evidence_increment=self._increments(),
             resampled=resampled,
             ancestors=ancestors,
-            log_factor=torch.stack([step.log_factor for step in self.steps], 1) if self.steps else torch.empty(shape),
+            log_factor=log_factor,
+            islands=islands,
+            exchanged=torch.tensor([index in self.islands.exchanges for index in range(shape[1])], dtype=torch.bool),
         )
 
     def _stacked_log_weights(self) -> Tensor:
         if not self.steps:
             return torch.empty(self.num_runs, 0, self.num_particles, dtype=torch.float64)
-        return torch.stack([step.log_weights for step in self.steps], 1)
+        return torch.stack([self.islands.present(step.log_weights, step.exchanges) for step in self.steps], 1)
 
     def _increments(self) -> Tensor:
         after = log_mean_exp(self._stacked_log_weights())
         before = torch.cat([after.new_zeros(self.num_runs, 1), after[:, :-1]], 1)[:, : after.shape[1]]
-        for step, (runs, _) in self._resamplings.items():
+        for step, (runs, _, exchanges) in self._resamplings.items():
             if step + 1 < before.shape[1]:
-                before[:, step + 1].masked_fill_(runs, 0.0)
+                before[:, step + 1].masked_fill_(self.islands.present(runs, exchanges), 0.0)
         dead = torch.isneginf(before)
-        return torch.where(dead, 0.0, after - before.masked_fill(dead, 0.0))
+        increments = torch.where(dead, 0.0, after - before.masked_fill(dead, 0.0))
+        for number, (step, exchange) in enumerate(self.islands.exchanges.items(), start=1):
+            increments[:, step] += self.islands.present(exchange.log_shift, number)
+        return increments
 
-    def _check_weights(self, name: str, log_factor: Tensor) -> None:
+    def _check_weights(self, name: str, log_factor: Tensor, dead_before: Tensor) -> None:
         where = f"step {len(self.steps) + 1}, site {name!r}"
         bad = torch.isnan(log_factor) | (log_factor == torch.inf)
         if bool(bad.any()):
@@ -225,11 +262,10 @@ class Population:
             raise AllParticlesDeadError(
                 f"At {where}, all {self.num_particles} particles have weight zero{of}: {advice}"
             )
-        dead_before = all_dead(self.steps[-1].log_weights) if self.steps else torch.zeros_like(dead)
         if newly := int((dead & ~dead_before).sum()):
             warnings.warn(
-                f"At {where}, all particles of {newly} of {self.num_runs} runs have weight zero; the other runs go on. In "
-                f"a dead run {advice}",
+                f"At {where}, all particles of {newly} of {self.num_runs} runs have weight zero; the other runs go on. "
+                f"In a dead run {advice}",
                 DeadRunWarning,
                 stacklevel=2,
             )
