@@ -6,7 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from math import nan, sqrt
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -51,7 +53,7 @@ def pooled_marginal(
     values: Sequence[Sequence[Hashable]],
     log_weights: Tensor,
     log_evidence: Tensor,
-    founders: Sequence[int] | None = None,
+    founders: NDArray[np.int64] | None = None,
     num_exchanges: int = 0,
 ) -> Marginal:
     """The distribution of `values` over the particles of all runs, each run weighed by its evidence.
@@ -90,7 +92,7 @@ def pooled_marginal(
             probabilities[value] = probabilities.get(value, 0.0) + run_weight * probability
     standard_errors = dict.fromkeys(probabilities, nan)
     if num_runs > 1:
-        families = range(num_runs) if founders is None else [int(founder) for founder in founders]
+        families = list(range(num_runs)) if founders is None else founders.tolist()
         if len(set(families)) > 1:
             inflation = (num_runs / (num_runs - 1)) ** (num_exchanges + 1)
             for value, pooled in probabilities.items():

@@ -22,7 +22,8 @@ class LogEvidence:
         estimate: log of the mean of Z over runs (the mean is unbiased for the evidence, its log is not).
         standard_error: by the delta method over runs, sd(Z) / (√R mean(Z)); NaN for a single run. Where runs were
             exchanged it is Lee and Whiteley's, with runs as particles (`pyro_llm.ops.variance.relative_variance`);
-            NaN where that is negative, too few runs being left to tell.
+            NaN where that is negative, too few runs being left to tell: exchange a hundred runs, not ten, if the error
+            matters.
     """
 
     estimate: float

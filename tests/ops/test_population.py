@@ -115,7 +115,7 @@ def test_non_finite_factor_of_a_dead_particle_is_an_error_too():
 def test_a_dead_population_is_an_error_that_says_where():
     population = Population(2, 2, ess_threshold=0.5)
     fold(population, "a", [0.5, 0.1], [1.0, 1.0])
-    with pytest.raises(AllParticlesDeadError, match="step 2, site 'b', all 2 particles .* in each of 2 runs"):
+    with pytest.raises(AllParticlesDeadError, match=r"step 2, site 'b', all 2 particles .* in each of 2 runs"):
         fold(population, "b", [0.0, 0.0], [0.0, 0.0])
 
 
