@@ -130,3 +130,13 @@ def test_scale_of_the_weights_does_not_matter(scheme):
 def test_unknown_scheme():
     with pytest.raises(OptionError, match="'bootstrap'; choose one of 'systematic', 'multinomial', 'stratified'"):
         resampling_scheme("bootstrap")
+
+
+@pytest.mark.parametrize("name", ["residual", "ssp", "optimal"])
+def test_whole_numbers_of_expected_offspring_are_met_in_spite_of_rounding(name):
+    """M W of 1, 2 and 7 in a thousand scalings, in some of which the floor of M W would be one less."""
+    scale = torch.linspace(-20, 20, 1000, dtype=torch.float64)[:, None]
+    log_weights = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64).log() + scale
+    assert (10 * log_weights.softmax(-1)).floor().sum() < 10_000
+    resampled = resampling_scheme(name)(log_weights, 10, torch.Generator().manual_seed(9))
+    assert (resampled.ancestors.sort(-1).values == torch.tensor([0, 1, 1, *[2] * 7])).all()
