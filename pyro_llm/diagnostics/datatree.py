@@ -35,6 +35,7 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
     | | chain, step | `inverse_temperature`, if the factors were tempered |
     | | chain, step, draw | `ancestor`, `log_factor` |
+    | | chain, step; step | `island`, `exchanged`: only of runs that could be exchanged |
     | `observed_data` | | observed sites |
 
     The `text` and functionals that are strings (no answer being `""`) are coordinates of `posterior`, so that
@@ -121,7 +122,10 @@ def _smc(posterior: Posterior) -> xr.Dataset:
     if stats.inverse_temperature is not None:
         by_step["inverse_temperature"] = stats.inverse_temperature
     by_slot = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
-    variables = {name: (("chain", "step"), values) for name, values in by_step.items()}
+    variables: dict[str, Any] = {name: (("chain", "step"), values) for name, values in by_step.items()}
+    if stats.islands is not None:
+        variables["island"] = (("chain", "step"), stats.islands)
+        variables["exchanged"] = (("step",), stats.exchanged)
     return xr.Dataset(
         variables | {name: (("chain", "step", "draw"), values) for name, values in by_slot.items()},
         coords={

@@ -106,6 +106,8 @@ def _step_stats(smc: xr.Dataset) -> StepStats:
         ancestors=smc["ancestor"].values,
         log_factor=smc["log_factor"].values,
         inverse_temperature=smc["inverse_temperature"].values if "inverse_temperature" in smc else None,
+        islands=smc["island"].values if "island" in smc else None,
+        exchanged=smc["exchanged"].values.astype(bool) if "exchanged" in smc else None,
     )
 
 

@@ -20,7 +20,7 @@ from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.smc import SMC
 from pyro_llm.infer.stats import StepStats
-from pyro_llm.ops.population import StepReport
+from pyro_llm.ops.steps import StepReport
 from pyro_llm.ops.tempering import AdaptiveTempering
 
 __all__ = [

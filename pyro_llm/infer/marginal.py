@@ -6,7 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from math import nan, sqrt
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -16,7 +18,8 @@ class Marginal(dict[Any, float]):
     An ordinary dictionary besides. Values that no particle of positive weight takes are absent.
 
     Attributes:
-        standard_errors: the standard error of each probability over runs; NaN for a single run.
+        standard_errors: the standard error of each probability over runs; NaN for a single run, or for exchanged runs
+            that all descend from one.
         num_runs: the runs that were pooled.
 
     Example:
@@ -46,7 +49,13 @@ class Marginal(dict[Any, float]):
         return f"Marginal({{{', '.join(items)}}})"
 
 
-def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, log_evidence: Tensor) -> Marginal:
+def pooled_marginal(
+    values: Sequence[Sequence[Hashable]],
+    log_weights: Tensor,
+    log_evidence: Tensor,
+    founders: NDArray[np.int64] | None = None,
+    num_exchanges: int = 0,
+) -> Marginal:
     """The distribution of `values` over the particles of all runs, each run weighed by its evidence.
 
     With Z_j the evidence of run j and p_j a value's probability in it, the estimate is the ratio
@@ -54,10 +63,16 @@ def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, l
     the R independent runs, Var(p) ≈ R / (R - 1) Σ_j W_j² (p_j - p)². It is too small where one run holds nearly all
     the evidence, and says nothing of values that no run has met.
 
+    Where runs were exchanged n times, those with a common founder f depend on each other, and the estimate of Lee &
+    Whiteley (2018), "Variance estimation in the particle filter", with runs as particles takes its place:
+    Var(p) ≈ (R / (R - 1))^(n + 1) Σ_f (Σ_{j from f} W_j (p_j - p))².
+
     Args:
         values: one hashable value per particle, `[R][N]`.
         log_weights: normalised within each run, `[R, N]`.
         log_evidence: `[R]`, at least one of them finite.
+        founders: the first run from which each run descends. `[R]`; by default itself.
+        num_exchanges: n.
     """
     run_weights = torch.softmax(log_evidence.double(), 0).tolist()
     weights = log_weights.double().exp()
@@ -77,10 +92,12 @@ def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, l
             probabilities[value] = probabilities.get(value, 0.0) + run_weight * probability
     standard_errors = dict.fromkeys(probabilities, nan)
     if num_runs > 1:
-        for value, pooled in probabilities.items():
-            squares = (
-                (run_weight * (within.get(value, 0.0) - pooled)) ** 2
-                for within, run_weight in zip(by_run, run_weights, strict=True)
-            )
-            standard_errors[value] = sqrt(num_runs / (num_runs - 1) * sum(squares))
+        families = list(range(num_runs)) if founders is None else founders.tolist()
+        if len(set(families)) > 1:
+            inflation = (num_runs / (num_runs - 1)) ** (num_exchanges + 1)
+            for value, pooled in probabilities.items():
+                deviations = dict.fromkeys(families, 0.0)
+                for family, within, run_weight in zip(families, by_run, run_weights, strict=True):
+                    deviations[family] += run_weight * (within.get(value, 0.0) - pooled)
+                standard_errors[value] = sqrt(inflation * sum(deviation**2 for deviation in deviations.values()))
     return Marginal(probabilities, standard_errors, num_runs)

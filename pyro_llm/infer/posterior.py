@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_llm.errors import AllParticlesDeadError, NoTextError
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
 from pyro_llm.infer.particle_values import gather_particles, hashable, particle_value, particle_values
-from pyro_llm.infer.readings import LogEvidence, Particle, Texts
+from pyro_llm.infer.readings import LogEvidence, Particle, Texts, pooled_log_evidence
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.weights import effective_sample_size
 from pyro_llm.run_scope import Cost
@@ -30,7 +30,8 @@ class Posterior:
     """Weighted particles from R independent runs of N particles each.
 
     Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
-    pooled in proportion to it, and their spread gives the error bars.
+    pooled in proportion to it, and their spread gives the error bars (where runs were exchanged, that of the runs that
+    they descend from).
 
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
@@ -167,11 +168,7 @@ class Posterior:
 
     def pooled_log_evidence(self) -> LogEvidence:
         """The log-evidence estimated by all runs together, with its standard error."""
-        estimate = float(torch.logsumexp(self.log_evidence, 0)) - math.log(self.num_runs)
-        if self.num_runs == 1 or not math.isfinite(estimate):
-            return LogEvidence(estimate, math.nan)
-        relative = torch.exp(self.log_evidence - estimate)
-        return LogEvidence(estimate, float(relative.std()) / math.sqrt(self.num_runs))
+        return pooled_log_evidence(self.log_evidence, self.stats.founders, self.stats.num_exchanges)
 
     def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:
         """The posterior distribution of a function of the particles, pooled over runs by evidence.
@@ -200,7 +197,8 @@ class Posterior:
             if source is None:
                 self.written  # noqa: B018 - raises
             values = particle_values(source, self._shape, fn)
-        return pooled_marginal(values, self.log_weights, self.log_evidence)
+        stats = self.stats
+        return pooled_marginal(values, self.log_weights, self.log_evidence, stats.founders, stats.num_exchanges)
 
     def best(self, by: Literal["log_likelihood", "log_weight", "lp"] = "log_likelihood") -> Particle:
         """The particle of positive weight with the highest score.

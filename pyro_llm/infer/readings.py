@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_llm.ops.variance import relative_variance
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,10 @@ class LogEvidence:
 
     Attributes:
         estimate: log of the mean of Z over runs (the mean is unbiased for the evidence, its log is not).
-        standard_error: by the delta method over runs, sd(Z) / (√R mean(Z)); NaN for a single run.
+        standard_error: by the delta method over runs, sd(Z) / (√R mean(Z)); NaN for a single run. Where runs were
+            exchanged it is Lee and Whiteley's, with runs as particles (`pyro_llm.ops.variance.relative_variance`);
+            NaN where that is negative, too few runs being left to tell: exchange a hundred runs, not ten, if the error
+            matters.
     """
 
     estimate: float
@@ -24,6 +31,26 @@ class LogEvidence:
 
     def __str__(self) -> str:
         return f"{self.estimate:.2f}" + ("" if math.isnan(self.standard_error) else f" ± {self.standard_error:.2f}")
+
+
+def pooled_log_evidence(log_evidence: Tensor, founders: NDArray[np.int64], num_exchanges: int) -> LogEvidence:
+    """The log of the mean of the evidence of R runs, with its standard error (see `LogEvidence`).
+
+    Args:
+        log_evidence: `[R]`.
+        founders: the first run from which each run descends; itself unless runs were exchanged. `[R]`.
+        num_exchanges: how often they were.
+    """
+    num_runs = log_evidence.shape[0]
+    estimate = float(torch.logsumexp(log_evidence, 0)) - math.log(num_runs)
+    if num_runs == 1 or not math.isfinite(estimate):
+        return LogEvidence(estimate, math.nan)
+    if num_exchanges == 0:
+        relative = torch.exp(log_evidence - estimate)
+        return LogEvidence(estimate, float(relative.std()) / math.sqrt(num_runs))
+    families, exchanges = torch.from_numpy(founders)[None], torch.tensor([num_exchanges])
+    variance = float(relative_variance(log_evidence[None], families, exchanges))
+    return LogEvidence(estimate, math.sqrt(variance) if variance >= 0 else math.nan)
 
 
 @dataclass(frozen=True)

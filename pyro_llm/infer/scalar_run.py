@@ -30,7 +30,7 @@ def run_scalar(
     So each particle meets at least one new factor in a stage, or ends. Programs may differ in which, as a stage is
     whatever lies between two such points of the particle's own execution.
     """
-    if population.ess_threshold == 0:
+    if population.never_resamples:
         look_ahead = None  # no resampling would ask for it
     particles = [ScalarMessenger(look_ahead) for _ in range(population.size)]
     while True:

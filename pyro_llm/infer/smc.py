@@ -9,11 +9,9 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 import pyro
 import pyro.poutine as poutine
 import torch
-from numpy.typing import NDArray
 
 from pyro_llm.errors import OptionError, ReplayError
 from pyro_llm.handlers.particle_messenger import LookAhead
@@ -24,6 +22,7 @@ from pyro_llm.infer.progress import ProgressOption, progress_callback
 from pyro_llm.infer.scalar_run import run_scalar
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.population import Population
+from pyro_llm.ops.resampling_rule import ResamplingRule
 from pyro_llm.ops.tempering import AdaptiveTempering
 from pyro_llm.run_scope import RunScope, run_scope
 
@@ -64,7 +63,16 @@ class SMC:
             is executed for each particle by itself, language models still being called in batches.
         max_plate_nesting: how many vectorised plates the program nests. The particles stand to the left of them. Has
             no meaning for scalar particles.
-        resampling: the scheme, `"systematic"` or `"multinomial"`.
+        resampling: the scheme: `"systematic"`, `"multinomial"`, `"stratified"`, `"residual"`, `"ssp"`, `"killing"` or
+            `"optimal"` (the only one that leaves unequal weights); see `pyro_llm.ops.resampling`.
+        resample_when: a rule of your own in place of `ess_threshold`: a function of the log-weights since the last
+            resampling (with the auxiliary potential, where there is one), float64 `[R, N]`, that says which runs to
+            resample, bool `[R]`. Asked when the program wants a latent value and has observed something since it last
+            was. The evidence stays unbiased whatever it says.
+        island_threshold: whole runs are resampled in proportion to their evidence when the effective sample size of
+            that is below this fraction of the runs; 1: always, None: never, runs being independent. This is the double
+            bootstrap (see `pyro_llm.ops.islands.Islands`). Runs then all have the same evidence just after, and the
+            history of a run in the posterior is that of the runs it descends from.
         tempering: resample by tempered factors where the factors as they are would leave too few particles; their
             remaining power is used later. See `AdaptiveTempering`.
         look_ahead: the first-stage weights of an auxiliary particle filter: a function `(name, distribution)` of the
@@ -118,6 +126,8 @@ class SMC:
         particles: ParticleMode = "vectorized",
         max_plate_nesting: int = 0,
         resampling: ResamplingName = "systematic",
+        resample_when: ResamplingRule | None = None,
+        island_threshold: float | None = None,
         tempering: AdaptiveTempering | None = None,
         look_ahead: LookAhead | None = None,
         progress: ProgressOption = None,
@@ -136,6 +146,8 @@ class SMC:
             particles=particles,
             max_plate_nesting=max_plate_nesting,
             resampling=resampling,
+            resample_when=resample_when,
+            island_threshold=island_threshold,
         )
         self.tempering, self.look_ahead = tempering, look_ahead
         self.progress = progress
@@ -151,6 +163,7 @@ class SMC:
             PlateNestingError: `max_plate_nesting` is too small.
             DuplicateSiteError: a site name occurs twice.
             ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
+            OptionError: `resample_when` returned something other than a bool for each run.
         """
         started = time.perf_counter()
         _check_arguments([*args, *kwargs.values()])
@@ -169,6 +182,8 @@ class SMC:
                 options.ess_threshold,
                 options.resampling,
                 on_step,
+                resample_when=options.resample_when,
+                island_threshold=options.island_threshold,
                 tempering=self.tempering,
             )
             if options.particles == "scalar":
@@ -195,7 +210,9 @@ class SMC:
                 resampled=history.resampled.numpy(),
                 ancestors=history.ancestors.numpy(),
                 log_factor=history.log_factor.numpy(),
-                inverse_temperature=self._inverse_temperatures(result.population),
+                inverse_temperature=None if self.tempering is None else history.inverse_temperature.numpy(),
+                islands=history.islands.numpy() if result.population.islands.enabled else None,
+                exchanged=history.exchanged.numpy() if result.population.islands.enabled else None,
             ),
             observed=result.observed,
             cost=scope.cost,
@@ -207,16 +224,8 @@ class SMC:
             },
         )
 
-    def _inverse_temperatures(self, population: Population) -> NDArray[np.float64] | None:
-        if self.tempering is None:
-            return None
-        powers = np.full((population.num_runs, len(population.steps)), np.nan)
-        for step, power in population.inverse_temperatures.items():
-            powers[:, step] = power.numpy()
-        return powers
-
     def _settings(self) -> dict[str, Any]:
-        settings = {name: getattr(self.options, name) for name in self.options.__dataclass_fields__}
+        settings = self.options.settings()
         if self.tempering is not None:
             settings["tempering"] = asdict(self.tempering)
         if self.look_ahead is not None:

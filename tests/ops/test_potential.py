@@ -44,7 +44,7 @@ def test_the_power_that_a_resampling_leaves_is_in_the_weights(ess_target):
         tempered = particles.log_weights + particles.potential.at(particles.potential.temper(particles.log_weights))
         assert (effective_sample_size(tempered) >= ess_target * 50 - 1e-6).all()
         assert particles.resample_degenerate_runs()
-        assert particles.inverse_temperatures[step].max() < 1
+        assert particles.history().inverse_temperature[:, step].max() < 1
         weights_without_factors = particles.log_weights + particles.potential.at(torch.zeros(2).double())
         torch.testing.assert_close(weights_without_factors, torch.zeros(2, 50).double())
     assert particles.log_weights.abs().max() > 0.1
@@ -56,12 +56,8 @@ def test_after_the_early_phase_all_power_is_used():
         particles.fold(f"y_{step}", torch.randn(2, 50) * 2)
         particles.resample_degenerate_runs()
         assert (particles.log_weights == 0).all() == (step >= 2)
-    assert [(power == 1).all().item() for power in particles.inverse_temperatures.values()] == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    whole = (particles.history().inverse_temperature == 1).all(0)
+    assert whole.tolist() == [False, False, True, True]
 
 
 def test_dead_particles_are_dead_at_every_temperature():
@@ -80,7 +76,7 @@ def test_runs_that_are_not_resampled_keep_everything():
     history = particles.history()
     assert history.resampled.flatten().tolist() == [True, False]
     torch.testing.assert_close(particles.log_weights[1], torch.tensor([0.1, 0.0]).double())
-    assert particles.inverse_temperatures[0].isnan().tolist() == [False, True]
+    assert history.inverse_temperature[:, 0].isnan().tolist() == [False, True]
     torch.testing.assert_close(particles.potential.declared[1], torch.tensor([0.0, 0.1]).double())
 
 

@@ -16,7 +16,7 @@ import torch
 from pyro_llm.errors import DeadRunWarning
 from pyro_llm.handlers.twist import twist
 from pyro_llm.infer import SMC, AdaptiveTempering
-from pyro_llm.ops.resampling import RESAMPLING_SCHEMES
+from pyro_llm.ops.resampling import RESAMPLING_SCHEMES, Resampled
 
 NUM_PARTICLES = 2
 
@@ -81,7 +81,7 @@ class EveryOutcome:
 
     def ancestors(self, log_weights, num_offspring, generator=None):
         weights = log_weights.softmax(-1)
-        return torch.stack([self.choose(weights) for _ in range(num_offspring)], -1)
+        return Resampled.equally_weighted(torch.stack([self.choose(weights) for _ in range(num_offspring)], -1))
 
     def values(self, distribution, sample_shape=()):
         """A Bernoulli value for every particle, or for the one whose turn it is."""
