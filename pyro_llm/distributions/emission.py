@@ -1,4 +1,4 @@
-"""What a judgement of a reward multiplies the weight of a text by: the three emissions, and their inverse temperature."""
+"""What a judgement of a reward multiplies the weight of a text by: three emissions, with an inverse temperature."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class EmissionFactor(LazyFactor):
 
     Raises:
         OptionError: there is no such emission; an inverse temperature that is not positive and finite.
-        RewardError: `reward` is no callable; when it scores: NaN or a wrong shape, or, for `"odds"`, a reward of exactly
-            1, whose odds are infinite.
+        RewardError: `reward` is no callable; when it scores: NaN or a wrong shape, or, for `"odds"`, a reward of
+            exactly 1, whose odds are infinite.
 
     Examples:
         >>> from pyro_llm.lm import TableLM

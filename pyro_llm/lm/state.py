@@ -172,9 +172,10 @@ class TextState:
         )
         return state
 
-    # A factor concerns a prefix. A row that has not advanced since a reward judged it must not be judged again, or texts
-    # that end early would be weighed once for every step that others still take. So a state knows, for each reward, how
-    # long each row was when it was last judged: this also says which prefix that was, for factors that compare two.
+    # A factor concerns a prefix. A row that has not advanced since a reward judged it must not be judged again,
+    # or texts that end early would be weighed once for every step that others still take. So a state knows, for each
+    # reward, how long each row was when it was last judged: this also says which prefix that was, for factors that
+    # compare two.
 
     @cached_property
     def _asked(self) -> set[Any]:

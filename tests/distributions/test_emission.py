@@ -130,7 +130,8 @@ def test_a_reward_of_zero_is_the_end_and_no_nan(lm):
 
 def test_odds_of_a_certain_reward_are_refused(lm):
     with pytest.raises(RewardError, match="exactly 1, and its odds are infinite"):
-        SMC(ReasoningSSM(lm, FunctionReward(lambda text: 1.0), emission="odds"), 2, progress=False).run("")
+        model = ReasoningSSM(lm, FunctionReward(lambda text: 1.0), stop=None, emission="odds")
+        SMC(model, 2, progress=False).run("")
     found = factors_of(lambda: steps(lm, FunctionReward(lambda text: 1.0), "potential"))
     assert found["third"] == [1, 1, 1]
 
@@ -161,7 +162,7 @@ def test_edges_of_the_program_are_kept(lm):
 
 @pytest.mark.parametrize("emission", ["bernouli", None, "ODDS"])
 def test_unknown_emission(lm, emission):
-    with pytest.raises(OptionError, match="no emission .* 'bernoulli', 'potential', 'odds'"):
+    with pytest.raises(OptionError, match=r"no emission .* 'bernoulli', 'potential', 'odds'"):
         ReasoningSSM(lm, FunctionReward(REWARDS.get), emission=emission)
     with pytest.raises(OptionError, match="no emission"):
         pyro_llm.accept("accepted", FunctionReward(REWARDS.get), lm.prompt(""), emission=emission)
@@ -169,7 +170,7 @@ def test_unknown_emission(lm, emission):
 
 @pytest.mark.parametrize("beta", [0, -1.0, math.inf, math.nan, True, "1", torch.tensor([1.0, 0.0])], ids=str)
 def test_bad_inverse_temperature(lm, beta):
-    with pytest.raises(OptionError, match="inverse_temperature=.* positive, finite"):
+    with pytest.raises(OptionError, match=r"inverse_temperature=.* positive, finite"):
         pyro_llm.accept("accepted", FunctionReward(REWARDS.get), lm.prompt(""), inverse_temperature=beta)
     with pytest.raises(OptionError, match="inverse_temperature"):
         ReasoningSSM(lm, FunctionReward(REWARDS.get), inverse_temperature=beta)

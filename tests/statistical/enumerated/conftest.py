@@ -66,7 +66,7 @@ def branches(monkeypatch):
             patch.setattr(torch, "rand", lambda *shape, **options: middles)
             return real_multinomial(log_weights, num_offspring, generator)
 
-    for module in ("lm.token_session",):
+    for module in ("lm.token_session", "distributions.tilted_next_token"):
         monkeypatch.setattr(f"pyro_llm.{module}.draw", draw)
     monkeypatch.setitem(resampling.RESAMPLING_SCHEMES, "multinomial", multinomial)
     return walker
@@ -76,8 +76,8 @@ def branches(monkeypatch):
 def assert_exact(branches):
     r"""Asserts that SMC is right for a target given by enumeration, on average over all that may happen.
 
-    For any number of particles and any resampling rule, $E[\hat Z \sum_n W_n f(x_n)] = \sum_x \gamma(x) f(x)$ for every f;
-    f = 1 is the unbiasedness of the evidence.
+    For any number of particles and any resampling rule, $E[\hat Z \sum_n W_n f(x_n)] = \sum_x \gamma(x) f(x)$ for
+    every f; f = 1 is the unbiasedness of the evidence.
     """
 
     def check(program, target, num_particles, ess_threshold, particles="vectorized"):
