@@ -84,8 +84,9 @@ class ConstrainedNextToken(TiltedNextToken):
             return True
         if isinstance(tilt, Tensor) and isinstance(self.allowed, Tensor):
             return tilt.shape == self.allowed.shape and torch.equal(tilt, self.allowed)
-        both = isinstance(tilt, AllowedTokens) and isinstance(self.allowed, AllowedTokens)
-        return both and self.allowed.agrees(tilt)
+        if isinstance(tilt, AllowedTokens) and isinstance(self.allowed, AllowedTokens):
+            return self.allowed.agrees(tilt)
+        return False
 
     def tilted(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         """Log-probabilities with what is not allowed at minus infinity."""

@@ -14,7 +14,7 @@ from pyro_llm.lm.state import TextState
 
 
 class PoweredNextToken(TiltedNextToken):
-    r"""The next token with probability $p(v)^\alpha / C$, $C = \sum_v p(v)^\alpha$; `normaliser(value)` is the factor C.
+    r"""The next token with probability $p(v)^\alpha / C$, $C = \sum_v p(v)^\alpha$; `normaliser(value)` is C.
 
     The law is that of sampling at temperature $1/\alpha$, which taken alone is *not* a power of the law of texts: it is
     short-sighted. With the factors C it is. Of all proposals that look at the prefix alone this one has the least noisy

@@ -35,7 +35,7 @@ _drawn: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # forgets a value t
 class TiltedNextToken(NextToken):
     r"""The next token v with probability $q(v) = p(v)\,\phi(v) / C$, where $C = \sum_v p(v)\,\phi(v)$.
 
-    Followed by the factor C (see `normaliser`) it contributes $p(v)\,\phi(v)$ to the joint density: the language model's
+    Followed by the factor C (see `normaliser`) it contributes $p(v)\,\phi(v)$ to the joint density: the model's
     law p times a tilt, drawn from in the way that leaves the weights least noisy (the locally optimal proposal,
     Doucet, Godsill & Andrieu, 2000). C does not depend on the token that was drawn.
 

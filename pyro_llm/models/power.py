@@ -56,7 +56,8 @@ class PowerText:
         >>> from pyro_llm.lm import TableLM
         >>> lm = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], eos_token_id=2)
         >>> model = PowerText(lm, alpha=2, max_steps=1, stop=None, max_tokens=1, proposal="tempered")
-        >>> round(SMC(model, num_particles=10, progress=False).run("").log_evidence.exp().item(), 4)  # 0.25 + 0.09 + 0.04
+        >>> posterior = SMC(model, num_particles=10, progress=False).run("")
+        >>> round(posterior.log_evidence.exp().item(), 4)  # 0.25 + 0.09 + 0.04
         0.38
     """
 

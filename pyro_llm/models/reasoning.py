@@ -23,10 +23,10 @@ class ReasoningSSM:
     $$ p(x_{1:T}, o_{1:T} \mid c) = \prod_t p_M(x_t \mid c, x_{<t}) \; \mathrm{Bernoulli}(o_t; r(c, x_{1:t})), $$
 
     conditioned on $o_{1:T} = 1$. A solution that ends at step $T$ (by EOS) has $T$ factors, however long others go on.
-    So the posterior is proportional to $p_M(x) \prod_t r(c, x_{1:t})$. Other emissions have other factors, and an inverse
-    temperature $\beta$ raises any to that power: `"potential"` targets $p_M(x)\, r(c, x_{1:T})^\beta$, the reward of the
-    whole solution alone, and `"odds"` targets $p_M(x) \prod_t (r_t / (1 - r_t))^\beta$, as the paper's released code
-    does. See `accept`.
+    So the posterior is proportional to $p_M(x) \prod_t r(c, x_{1:t})$. Other emissions have other factors, and an
+    inverse temperature $\beta$ raises any to that power: `"potential"` targets $p_M(x)\, r(c, x_{1:T})^\beta$, the
+    reward of the whole solution alone, and `"odds"` targets $p_M(x) \prod_t (r_t / (1 - r_t))^\beta$, as the paper's
+    released code does. See `accept`.
 
     The object is a Pyro program from a problem to a `TextState`: a latent site `step_t`, an `LLM`, and an observed one,
     `accept_t`, for each step $t = 0, 1, \dots$. It ends when every solution has, or after `max_steps`; solutions that

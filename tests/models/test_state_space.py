@@ -1,4 +1,4 @@
-"""Model objects of `pyro.infer.SMCFilter`, run unchanged: Pyro's damped harmonic oscillator against the Kalman filter."""
+"""Model objects of `pyro.infer.SMCFilter`, run unchanged: Pyro's harmonic oscillator against the Kalman filter."""
 
 import math
 

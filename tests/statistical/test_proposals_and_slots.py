@@ -113,7 +113,7 @@ def test_compaction_and_padding_change_no_draw(lm):
         if pads:
             first = torch.nn.functional.pad(first, (0, 7), value=PAD)
         state = state.append(first)
-        state = state.finish((torch.arange(16) < ended) & (state.finished | True))
+        state = state.finish(torch.arange(16) < ended)
         return state.append(pyro.sample("second", LLM(lm, state, max_tokens=4, top_k=3)))
 
     results = []
