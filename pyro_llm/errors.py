@@ -29,6 +29,14 @@ class CapabilityError(PyroLLMError, TypeError):
     """A language model lacks an optional capability (next-token logits, say) that the caller needs."""
 
 
+class MissingExtraError(PyroLLMError, ImportError):
+    """A feature needs a package that an optional extra of `pyro-llm` installs."""
+
+
+class ConstraintError(PyroLLMError, ValueError):
+    """A constraint on texts cannot be read, or no text that the vocabulary can write satisfies it."""
+
+
 class ObservedTextError(PyroLLMError, ValueError):
     """A text cannot be a value of the distribution that it is observed from: too long, or running on after its end."""
 

@@ -101,11 +101,10 @@ class TextState:
         joined = joined.gather(-1, order)
         joined = joined[..., : int((joined != PAD).sum(-1).max())] if joined.numel() else joined
 
-        advanced = (step != PAD).any(-1)
-        ended = torch.zeros_like(advanced)
+        ended = torch.zeros(batch_shape, dtype=torch.bool, device=step.device)
         for eos in self.lm.eos_token_ids:
             ended = ended | (step == eos).any(-1)
-        judged = {reward: mask & ~advanced for reward, mask in self._judgements().items()}
+        judged = {reward: lengths.expand(batch_shape) for reward, lengths in self._judgements().items()}
         state = replace(
             self, tokens=joined, finished=self.finished.expand(batch_shape) | ended, _judged=MappingProxyType(judged)
         )
@@ -120,6 +119,17 @@ class TextState:
         judged = MappingProxyType(self._judgements())
         return replace(self, finished=self.finished | rows, _judged=judged)
 
+    def truncate(self, lengths: Tensor) -> TextState:
+        """The state as it was after the first `lengths` tokens of each row; rows that lose some are still writing.
+
+        Args:
+            lengths: tokens since the prompt that are kept, shape `batch_shape`.
+        """
+        places = torch.arange(self.tokens.shape[-1], device=self.tokens.device)
+        tokens = self.tokens.masked_fill(places >= lengths.unsqueeze(-1), PAD)
+        finished = self.finished & (lengths >= self.lengths)
+        return replace(self, tokens=tokens, finished=finished, _judged=MappingProxyType({}))
+
     def prefix(self, rows: Tensor | None = None) -> Prefix:
         """The flattened rows of this state, or those that an index of flattened rows selects."""
         tokens = self.tokens.reshape(self.finished.numel(), self.tokens.shape[-1])
@@ -130,7 +140,7 @@ class TextState:
 
     def map_tensors(self, fn: Callable[[Tensor, int], Tensor]) -> TextState:
         """Apply `fn(tensor, event_dim)` to each batched tensor: how an engine expands, gathers and reshapes states."""
-        judged = {reward: fn(mask, 0) for reward, mask in self._judged.items()}
+        judged = {reward: fn(lengths, 0) for reward, lengths in self._judged.items()}
         state = replace(
             self, tokens=fn(self.tokens, 1), finished=fn(self.finished, 0), _judged=MappingProxyType(judged)
         )
@@ -151,7 +161,7 @@ class TextState:
         tokens = [torch.nn.functional.pad(s.tokens, (0, width - s.tokens.shape[-1]), value=PAD) for s in states]
         rewards = {reward for state in states for reward in state._judgements()}
         judged = {
-            reward: torch.stack([s._judgements().get(reward, torch.zeros_like(s.finished)) for s in states])
+            reward: torch.stack([s._judgements().get(reward, torch.full_like(s.lengths, -1)) for s in states])
             for reward in rewards
         }
         state = replace(
@@ -163,18 +173,28 @@ class TextState:
         return state
 
     # A factor concerns a prefix. A row that has not advanced since a reward judged it must not be judged again,
-    # or texts that end early would be weighed once for every step that others still take.
+    # or texts that end early would be weighed once for every step that others still take. So a state knows, for each
+    # reward, how long each row was when it was last judged: this also says which prefix that was, for factors that
+    # compare two.
 
     @cached_property
     def _asked(self) -> set[Any]:
         return set()
 
     def _judgements(self) -> dict[Any, Tensor]:
-        return {reward: self.judged(reward) | (reward in self._asked) for reward in {*self._judged, *self._asked}}
+        return {
+            reward: self.lengths if reward in self._asked else self._judged[reward]
+            for reward in {*self._judged, *self._asked}
+        }
+
+    def judged_lengths(self, reward: object) -> Tensor:
+        """Tokens of the prefix of each row that `reward` judged last, at an earlier state; -1: none. `batch_shape`."""
+        lengths = self._judged.get(reward)
+        return torch.full_like(self.lengths, -1) if lengths is None else lengths
 
     def judged(self, reward: object) -> Tensor:
         """Rows whose present text `reward` has judged already, at an earlier state. Shape `batch_shape`."""
-        return self._judged.get(reward, torch.zeros_like(self.finished))
+        return self.judged_lengths(reward) == self.lengths
 
     def record_judgement(self, reward: object) -> None:
         """Note, for the states that follow this one, that `reward` has judged its texts."""
