@@ -239,31 +239,6 @@ def test_look_ahead_is_asked_where_a_resampling_may_be_due(particles):
     assert not asked
 
 
-@PARTICLES
-def test_a_rule_of_ones_own_sees_the_potential(particles):
-    seen = []
-
-    def rule(log_weights):
-        seen.append(log_weights)
-        return torch.tensor([True])
-
-    def model():
-        for t in range(3):
-            pyro.sample(f"x_{t}", dist.Normal(0.0, 1.0))
-            pyro.factor(f"even_{t}", torch.zeros(()))
-            pyro_llm.twist(f"psi_{t}", torch.tensor(10.0 * t))
-
-    def look_ahead(name, distribution):
-        return distribution.mean + 100
-
-    posterior = SMC(model, 6, particles=particles, resample_when=rule, look_ahead=look_ahead, progress=False).run()
-    assert posterior.stats.resampled.tolist() == [[True, True, False]]
-    first, second = (log_weights.unique().tolist() for log_weights in seen)
-    assert first == [100.0]
-    assert second == [10.0]  # the first look-ahead has been divided out, and the second has taken its place
-    assert posterior.log_evidence.item() == pytest.approx(0.0)
-
-
 def test_a_wrong_look_ahead():
     with pytest.raises(NonFiniteWeightError, match="look-ahead before site 'x_1' is -inf for 6 of 6"):
         run(steps(), look_ahead=lambda name, distribution: torch.full((6,), -torch.inf))
@@ -291,16 +266,6 @@ def test_settings_are_in_the_posterior(tmp_path):
     assert loaded.settings["tempering"]["num_steps"] == 2
     assert loaded.stats.islands is None
     np.testing.assert_array_equal(loaded.stats.inverse_temperature, powers)
-
-
-def test_exchanged_and_tempered_runs_are_saved(tmp_path):
-    options = {"num_runs": 3, "island_threshold": 1, "resampling": "optimal"}
-    posterior = run(steps(), tempering=AdaptiveTempering(ess_target=0.9), **options)
-    assert posterior.stats.num_exchanges == 2
-    posterior.save(tmp_path / "posterior.nc")
-    loaded = pyro_llm.infer.Posterior.load(tmp_path / "posterior.nc")
-    for name in ("inverse_temperature", "islands", "exchanged"):
-        np.testing.assert_array_equal(getattr(loaded.stats, name), getattr(posterior.stats, name))
 
 
 def test_tempering_keeps_more_particles():
