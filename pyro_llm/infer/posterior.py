@@ -230,8 +230,7 @@ class Posterior:
     def resample(self, num_particles: int, generator: torch.Generator | None = None) -> Posterior:
         """Equally weighted draws from the posterior pooled over runs, as a posterior of a single run.
 
-        For whatever takes draws as equally weighted (`az.summary`, say). They are independent given the particles here;
-        the history by step is not carried over.
+        For what takes draws as equally weighted (`az.summary`, say). The history by step is not carried over.
 
         Args:
             num_particles: the number of draws.

@@ -53,7 +53,6 @@ def test_detailed_balance_of_the_swap(parity):
     tempered = prior * likelihood ** powers[:, None]
     tempered = tempered / tempered.sum(-1, keepdim=True)
     states = list(itertools.product(range(3), repeat=4))
-    joint = torch.tensor([math.prod(float(tempered[k, x]) for k, x in enumerate(state)) for state in states])
     joint = torch.tensor(
         [math.prod(tempered[k, x].item() for k, x in enumerate(state)) for state in states], dtype=torch.float64
     )
