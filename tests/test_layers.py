@@ -103,7 +103,7 @@ EXPORTS = {
     "pyro_llm.lm": {"HFLanguageModel", "LanguageModel", "TableLM", "TextState"},
     "pyro_llm.rewards": {"FunctionReward", "ProcessReward", "RewardModel"},
     "pyro_llm.models": {"ReasoningSSM"},
-    "pyro_llm.infer": {"AdaptiveTempering", "Importance", "Posterior", "SMC"},
+    "pyro_llm.infer": {"AdaptiveTempering", "Importance", "ParallelTempering", "ParticleGibbs", "Posterior", "SMC"},
     "pyro_llm.diagnostics": {"to_arviz", "to_datatree"},
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyro_llm.answers import answer
+from pyro_llm.infer.markov_chains import Tempering
 from pyro_llm.infer.posterior import Posterior
 
 MAX_ANSWERS = 5
@@ -40,10 +41,10 @@ def to_html(posterior: Posterior) -> str:
 
 def title(posterior: Posterior) -> str:
     """Algorithm and size."""
-    runs = f"{posterior.num_runs} run{'s' if posterior.num_runs > 1 else ''}"
-    return (
-        f"Posterior by {posterior.settings.get('algorithm', 'inference')}: {runs} × {posterior.num_particles} particles"
-    )
+    run, particles = ("run", "particles") if posterior.chains is None else ("chain", "draws")
+    runs = f"{posterior.num_runs} {run}{'s' if posterior.num_runs > 1 else ''}"
+    algorithm = posterior.settings.get("algorithm", "inference")
+    return f"Posterior by {algorithm}: {runs} × {posterior.num_particles} {particles}"
 
 
 def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
@@ -52,6 +53,10 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
         ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
         ("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]),
     ]
+    if posterior.chains is not None:
+        table[1] = ("updates", _updates(posterior))
+        if posterior.chains.tempering is not None:
+            table.append(("swaps", _swaps(posterior.chains.tempering)))
     stats = posterior.stats
     if stats.num_steps:
         table.append(("steps", [f"{stats.num_steps}, resampled after {_range(stats.resampled.sum(-1))} of them"]))
@@ -65,6 +70,20 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     )
     table.append(("cost", [cost_line(posterior)]))
     return table
+
+
+def _updates(posterior: Posterior) -> list[str]:
+    rates = {site: float(rate.mean()) for site, rate in posterior.update_rates().items()}
+    if not rates or posterior.num_particles == 1:
+        return ["none, for a single draw"]
+    least = min(rates, key=rates.__getitem__)
+    return [f"{rates[least]:.0%} of draws renew {shorten(least)}, other sites more often"]
+
+
+def _swaps(tempering: Tempering) -> list[str]:
+    rates = "  ".join(f"{rate:.0%}" for rate in tempering.swap_rates)
+    trips = "  ".join(str(trips) for trips in tempering.round_trips[:MAX_RUNS])
+    return [f"{rates} between {len(tempering.inverse_temperatures)} rungs", f"round trips by chain: {trips}"]
 
 
 def _answers(posterior: Posterior) -> list[str]:

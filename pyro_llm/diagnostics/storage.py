@@ -13,6 +13,7 @@ import xarray as xr
 from pyro_llm.diagnostics.datatree import SCHEMA_VERSION, strings, to_datatree
 from pyro_llm.diagnostics.files import written_whole
 from pyro_llm.errors import PosteriorFileError
+from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.readings import Texts
 from pyro_llm.infer.stats import StepStats
@@ -83,6 +84,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         cost=Cost(**json.loads(tree.attrs["cost"])),
         settings=json.loads(tree.attrs["settings"]),
         written=written,
+        chains=_chains(tree),
     )
 
 
@@ -95,6 +97,22 @@ def _sites(dataset: xr.Dataset) -> dict[str, torch.Tensor]:
 def _tensor(variable: xr.DataArray) -> torch.Tensor:
     tensor = torch.from_numpy(np.array(variable.values))
     return tensor.to(getattr(torch, variable.attrs.get("dtype", str(tensor.dtype).removeprefix("torch."))))
+
+
+def _chains(tree: xr.DataTree) -> MarkovChains | None:
+    sample_stats = tree["sample_stats"].dataset
+    if "lowest_ess" not in sample_stats:
+        return None
+    tempering = None
+    if "tempering" in tree.children:
+        ladder = tree["tempering"].dataset
+        tempering = Tempering(
+            inverse_temperatures=ladder["inverse_temperature"].values,
+            swap_rates=ladder["swap_rate"].values[:-1],
+            round_trips=ladder["round_trips"].values,
+            log_likelihood=ladder["log_likelihood"].values,
+        )
+    return MarkovChains(sample_stats["lowest_ess"].values, sample_stats["resamplings"].values, tempering)
 
 
 def _step_stats(smc: xr.Dataset) -> StepStats:

@@ -71,7 +71,9 @@ def weigh_draw(msg: Any, proposal: Any) -> tuple[Tensor, Tensor]:
     log_probs = []
     for what, distribution in (("proposal", proposal), ("distribution", fn)):
         try:
-            log_probs.append(distribution.log_prob(value).double())
+            # Where `log_prob` is of events that are more than one value (texts that begin so), this is of the value.
+            log_prob = getattr(distribution, "log_prob_of_draw", distribution.log_prob)(value)
+            log_probs.append(log_prob.double())
         except NotImplementedError as error:
             raise ProposalError(
                 f"The {what} of site {name!r}, {_class(distribution)}, has no log_prob, so that a value that was drawn "

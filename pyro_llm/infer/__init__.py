@@ -17,6 +17,9 @@ from pyro_llm.errors import (
 )
 from pyro_llm.infer.importance import Importance
 from pyro_llm.infer.marginal import Marginal
+from pyro_llm.infer.markov_chains import MarkovChains, Tempering
+from pyro_llm.infer.parallel_tempering import ParallelTempering
+from pyro_llm.infer.particle_gibbs import ParticleGibbs
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.smc import SMC
 from pyro_llm.infer.stats import StepStats
@@ -33,9 +36,12 @@ __all__ = [
     "HiddenRandomnessError",
     "Importance",
     "Marginal",
+    "MarkovChains",
     "NoTextError",
     "NonFiniteWeightError",
     "OptionError",
+    "ParallelTempering",
+    "ParticleGibbs",
     "PlateNestingError",
     "Posterior",
     "PosteriorFileError",
@@ -44,4 +50,5 @@ __all__ = [
     "ReplayError",
     "StepReport",
     "StepStats",
+    "Tempering",
 ]

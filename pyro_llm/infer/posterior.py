@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_llm.errors import AllParticlesDeadError, NoTextError
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
+from pyro_llm.infer.markov_chains import MarkovChains, update_rates
 from pyro_llm.infer.particle_values import gather_particles, hashable, particle_value, particle_values
 from pyro_llm.infer.readings import LogEvidence, Particle, Texts, pooled_log_evidence
 from pyro_llm.infer.stats import StepStats
@@ -31,19 +32,21 @@ class Posterior:
 
     Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
     pooled in proportion to it, and their spread gives the error bars (where runs were exchanged, that of the runs that
-    they descend from).
+    they descend from). If `chains` is set, runs are Markov chains, particles are successive draws of equal weight, and
+    chains are pooled equally.
 
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
         returns: what the model returned, its batch reshaped to `[R, N]`. None after `load`, unless a tensor.
         log_weights: float64 `[R, N]`, normalised within each run.
-        log_evidence: log of each run's estimate of the evidence. Float64 `[R]`.
+        log_evidence: log of each run's estimate of the evidence (of a Markov chain's first iteration). Float64 `[R]`.
         log_prior: log-probability of each particle's latent values. Float64 `[R, N]`.
         log_likelihood: log-probability of the observations given each particle. Float64 `[R, N]`.
-        stats: what was recorded at each observed site.
+        stats: what was recorded at each observed site; without steps for Markov chains.
         observed: values of the observed sites by name.
         cost: what the runs spent together.
         settings: the algorithm's name under `"algorithm"`, its options, seeds, versions.
+        chains: what Markov chains recorded at each draw; None for weighted particles.
 
     Examples:
         >>> import pyro, pyro.distributions as dist
@@ -75,18 +78,14 @@ class Posterior:
         cost: Cost,
         settings: dict[str, Any],
         written: Texts | None = None,
+        chains: MarkovChains | None = None,
     ) -> None:
         shape = tuple(log_weights.shape)
         if len(shape) != 2 or tuple(log_evidence.shape) != shape[:1]:
-            raise ValueError(
-                f"log_weights must be [R, N] and log_evidence [R], got {shape}, {tuple(log_evidence.shape)}."
-            )
-        by_particle = {"log_prior": log_prior, "log_likelihood": log_likelihood, **samples}
-        for name, tensor in by_particle.items():
+            raise ValueError(f"Expected log_weights [R, N], log_evidence [R]: {shape}, {tuple(log_evidence.shape)}.")
+        for name, tensor in {"log_prior": log_prior, "log_likelihood": log_likelihood, **samples}.items():
             if tuple(tensor.shape[:2]) != shape:
-                raise ValueError(
-                    f"{name!r} has shape {tuple(tensor.shape)}, expected [R, N] = {list(shape)} on its left."
-                )
+                raise ValueError(f"{name!r} has shape {tuple(tensor.shape)}, expected {list(shape)} on its left.")
         self.samples = samples
         self.returns = returns
         self.log_weights = log_weights.detach().double().cpu()
@@ -97,6 +96,7 @@ class Posterior:
         self.observed = observed
         self.cost = cost
         self.settings = settings
+        self.chains = chains
         self._written = written
 
     @property
@@ -127,10 +127,8 @@ class Posterior:
         """
         if not self.has_texts:
             returned = "nothing" if self.returns is None else f"a {type(self.returns).__name__}"
-            raise NoTextError(
-                f"The model returned {returned}, which has no texts. Return the TextState from the model, "
-                'or look at a latent site: `posterior.marginal(fn, of="site")`.'
-            )
+            advice = 'Return the TextState from the model, or look at a latent site: `marginal(fn, of="site")`.'
+            raise NoTextError(f"The model returned {returned}, which has no texts. {advice}")
         return self._written if self._written is not None else Texts.of(self.returns)
 
     @property
@@ -148,23 +146,32 @@ class Posterior:
         return self.log_prior + self.log_likelihood
 
     @property
+    def pooling(self) -> Tensor:
+        """Unnormalised log-weights of the runs: their evidence, or 0 for Markov chains, all equal. Float64 `[R]`."""
+        return self.log_evidence if self.chains is None else torch.zeros_like(self.log_evidence)
+
+    @property
     def pooled_log_weights(self) -> Tensor:
-        """Log of each particle's share of the posterior pooled over runs by evidence. Float64 `[R, N]`.
+        """Log of each particle's share of the posterior pooled over runs. Float64 `[R, N]`.
 
         Raises:
             AllParticlesDeadError: no run has positive evidence.
         """
         if not torch.isfinite(self.log_evidence).any():
             raise AllParticlesDeadError("No run has positive evidence, so there is no posterior to pool.")
-        run_log_weights = torch.log_softmax(self.log_evidence, 0)[:, None]
-        return torch.where(torch.isneginf(run_log_weights), -torch.inf, self.log_weights + run_log_weights)
+        shares = torch.log_softmax(self.pooling, 0)[:, None]
+        return torch.where(torch.isneginf(shares), -torch.inf, self.log_weights + shares)
 
     def ess(self) -> Tensor:
         """Kish effective sample size of each run's final weights, between 1 and N. Float64 `[R]`.
 
-        It counts weights, not histories: `stats.unique_ancestors` says how many of those are left.
+        It counts weights, not histories (see `stats.unique_ancestors`), nor the correlation of a Markov chain's draws.
         """
         return effective_sample_size(self.log_weights)
+
+    def update_rates(self) -> dict[str, Tensor]:
+        """How often each site's value differs from that of the draw before, by Markov chain. Each float64 `[R]`."""
+        return update_rates(self.samples)
 
     def pooled_log_evidence(self) -> LogEvidence:
         """The log-evidence estimated by all runs together, with its standard error."""
@@ -198,7 +205,7 @@ class Posterior:
                 self.written  # noqa: B018 - raises
             values = particle_values(source, self._shape, fn)
         stats = self.stats
-        return pooled_marginal(values, self.log_weights, self.log_evidence, stats.founders, stats.num_exchanges)
+        return pooled_marginal(values, self.log_weights, self.pooling, stats.founders, stats.num_exchanges)
 
     def best(self, by: Literal["log_likelihood", "log_weight", "lp"] = "log_likelihood") -> Particle:
         """The particle of positive weight with the highest score.
@@ -221,8 +228,7 @@ class Posterior:
     def resample(self, num_particles: int, generator: torch.Generator | None = None) -> Posterior:
         """Equally weighted draws from the posterior pooled over runs, as a posterior of a single run.
 
-        For whatever takes draws as equally weighted (`az.summary`, say). The draws are independent given this
-        posterior's particles; the history by step belongs to the runs and is not carried over.
+        For what takes draws as equally weighted (`az.summary`, say). The history by step is not carried over.
 
         Args:
             num_particles: the number of draws.

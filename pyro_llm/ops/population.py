@@ -12,7 +12,7 @@ from pyro_llm.errors import AllParticlesDeadError, DeadRunWarning, NonFiniteWeig
 from pyro_llm.ops.islands import Islands
 from pyro_llm.ops.lineage import Lineage
 from pyro_llm.ops.potential import AuxiliaryPotential
-from pyro_llm.ops.resampling import resampling_scheme
+from pyro_llm.ops.resampling import Resampled, resampling_scheme
 from pyro_llm.ops.resampling_rule import ResamplingRule, checked, ess_below
 from pyro_llm.ops.steps import Resampling, Step, StepHistory, StepReport
 from pyro_llm.ops.tempering import AdaptiveTempering
@@ -162,7 +162,7 @@ class Population:
         inverse_temperatures = self.potential.temper(log_weights)
         log_potential = self.potential.at(inverse_temperatures)
         log_weights = self.log_weights + log_potential
-        resampled = self._scheme(log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles, None)
+        resampled = self._draw_offspring(degenerate, log_weights)
         ancestors = torch.where(degenerate[:, None], resampled.ancestors, torch.arange(self.num_particles))
         powers = torch.where(degenerate, inverse_temperatures, torch.nan)
         exchanges = self.islands.num_exchanges
@@ -172,6 +172,10 @@ class Population:
         self.log_weights = torch.where(degenerate[:, None], offspring, self.log_weights)
         self.potential.resample(ancestors, degenerate, inverse_temperatures)
         return ancestors
+
+    def _draw_offspring(self, degenerate: Tensor, log_weights: Tensor) -> Resampled:
+        """Draw by these log-weights; what comes out for the other runs is not used."""
+        return self._scheme(log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles)
 
     def normalised_log_weights(self) -> Tensor:
         """The final log-weights, normalised in each run. Float64 `[R, N]`."""

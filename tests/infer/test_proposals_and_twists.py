@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import pyro_llm
+from pyro_llm.distributions import LLM
 from pyro_llm.errors import DuplicateSiteError, NonFiniteWeightError, OptionError, PlateNestingError, ProposalError
 from pyro_llm.infer import SMC, AdaptiveTempering, Importance
+from pyro_llm.lm import TableLM
 
 ONE = torch.tensor(1.0)
 PARTICLES = pytest.mark.parametrize("particles", ["vectorized", "scalar"])
@@ -266,6 +268,21 @@ def test_settings_are_in_the_posterior(tmp_path):
     assert loaded.settings["tempering"]["num_steps"] == 2
     assert loaded.stats.islands is None
     np.testing.assert_array_equal(loaded.stats.inverse_temperature, powers)
+
+
+@PARTICLES
+def test_texts_that_end_too_early_for_their_site_weigh_nothing(particles):
+    lm = TableLM(lambda tokens: [0.4, 0.3, 0.3], ["a", "b", "."], eos_token_id=2)
+
+    def model():
+        state = lm.prompt("")
+        proposal = LLM(lm, state, stop="a", max_tokens=2)
+        return state.append(pyro.sample("step", LLM(lm, state, stop=None, max_tokens=2), infer={"proposal": proposal}))
+
+    posterior = run(model, particles=particles, num_particles=50)
+    early = (posterior.samples["step"] == torch.tensor([0, -1])).all(-1)  # the site's own distribution would write on
+    assert early.any() and not early.all()
+    assert torch.equal(torch.isneginf(posterior.log_weights), early)
 
 
 def test_tempering_keeps_more_particles():
