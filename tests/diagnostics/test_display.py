@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from pyro_llm.diagnostics.display import label, shorten, with_error
 
@@ -17,6 +18,24 @@ def test_repr_without_texts(numeric_posterior):
     text = repr(numeric_posterior)
     assert "answers" not in text
     assert "a/b" in text
+
+
+def test_a_run_that_holds_the_evidence_is_named(posterior):
+    assert "error bars" not in repr(posterior)
+    for log_evidence, part in (
+        ([-61.0, -50.0, -17.6], "over 99 %"),
+        ([0.0, -2.0, -9.0], "88 %"),
+        ([-1.0, -torch.inf, -torch.inf], "all"),
+    ):
+        posterior.log_evidence = torch.tensor(log_evidence, dtype=torch.float64)
+        note = f"one run holds {part} of the evidence: error bars need more particles or runs"
+        lines = repr(posterior).splitlines()
+        assert max(map(len, lines)) <= 100
+        assert note in repr(posterior)
+        assert note in posterior._repr_html_()
+        assert "±" not in repr(posterior)
+    posterior.log_evidence[:] = -torch.inf
+    assert "error bars" not in repr(posterior)
 
 
 def test_html_is_escaped(posterior):
