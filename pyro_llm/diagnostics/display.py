@@ -105,8 +105,9 @@ def no_error_bars(posterior: Posterior) -> str | None:
         return None
     share = float(torch.softmax(families, 0).max())
     part = "all" if alive == 1 else "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
-    holder = "the descendants of one run hold" if posterior.stats.num_exchanges else "one run holds"
-    return f"{holder} {part} of the evidence: error bars need more particles or runs"
+    if posterior.stats.num_exchanges:
+        return f"the descendants of one run hold {part} of the evidence: error bars need more runs"
+    return f"one run holds {part} of the evidence: error bars need more particles or runs"
 
 
 def _answers(posterior: Posterior) -> list[str]:
