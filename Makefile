@@ -33,7 +33,7 @@ demo: $(VENV)/.installed  ## Solve a word problem: its answers with probabilitie
 	$(BIN)/pyro-llm solve "$(DEMO_PROBLEM)" --particles 64 --runs 4 --seed 0 --out runs/demo.nc --plot runs/demo.png
 
 test: $(VENV)/.installed-test  ## Run the tests.
-	$(BIN)/python -m pytest -m "not real"
+	$(BIN)/python -m pytest -m "not real" --numprocesses auto
 
 test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
 	$(BIN)/python -m pytest -m real tests/real

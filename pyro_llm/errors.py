@@ -99,3 +99,7 @@ class OutputPathError(PyroLLMError, OSError):
 
 class PosteriorFileError(PyroLLMError, ValueError):
     """A file that was to be loaded holds no posterior, or one that this version cannot read."""
+
+
+class ResultsMismatchError(PyroLLMError, ValueError):
+    """A file of results, to be continued, holds results of other problems or of other options."""

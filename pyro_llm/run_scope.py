@@ -38,9 +38,15 @@ class Cost:
 
 @dataclass
 class RunScope:
-    """The resources of one run, by their owner."""
+    """The resources of one run, by their owner.
+
+    Attributes:
+        cost: what the run has spent so far.
+        key: identifies the run without keeping its resources alive.
+    """
 
     cost: Cost = field(default_factory=Cost)
+    key: object = field(default_factory=object, repr=False)
     _resources: dict[int, tuple[object, object]] = field(default_factory=dict, repr=False)
 
     def resource(self, owner: object, create: Callable[[], Resource]) -> Resource:

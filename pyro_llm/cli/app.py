@@ -65,6 +65,15 @@ def solve(
     max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a solution.", rich_help_panel=MODEL)] = 12,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a step.", rich_help_panel=MODEL)] = 32,
     temperature: Annotated[float, typer.Option(help="Of the language model, above 0.", rich_help_panel=MODEL)] = 1.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Draw tokens from the likeliest that make up this share.", rich_help_panel=MODEL
+        ),
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(min=0, help="Draw tokens from this many likeliest; 0: from all.", rich_help_panel=MODEL)
+    ] = 0,
     stop: Annotated[
         str, typer.Option(help=r"String that ends a step; \n is a newline, \t a tab.", rich_help_panel=MODEL)
     ] = r"\n",
@@ -108,16 +117,21 @@ def solve(
     """Solve a problem, or a file of them: the posterior of the answer, its evidence, and how well it was sampled."""
     if (problem is None) == (file is None):
         raise typer.BadParameter("Give either a problem or --file.")
+    if problem is not None and not problem.strip():
+        raise typer.BadParameter("The problem is blank.")
     if file is not None and plot is not None:
         raise typer.BadParameter(
             "--plot draws one problem; with --file, load the posteriors from --out and plot those."
         )
     if not 0 < temperature < float("inf"):
         raise typer.BadParameter("--temperature must be positive; for nearly greedy draws take 0.01.")
+    if top_p == 0:
+        raise typer.BadParameter("--top-p must be positive; for the likeliest token alone take --top-k 1.")
     options = SolveOptions(
-        lm=lm, reward=reward, max_steps=max_steps, max_tokens=max_tokens, temperature=temperature,
-        stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype, particles=particles,
-        runs=runs, ess_threshold=ess_threshold, seed=secrets.randbelow(2**31) if seed is None else seed,
+        lm=lm, reward=reward, max_steps=max_steps, max_tokens=max_tokens, temperature=temperature, top_p=top_p,
+        top_k=top_k, stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype,
+        particles=particles, runs=runs, ess_threshold=ess_threshold,
+        seed=secrets.randbelow(2**31) if seed is None else seed, seed_was_given=seed is not None,
     )  # fmt: skip
     if file is not None:
         from pyro_llm.cli.batch import solve_file

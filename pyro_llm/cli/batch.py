@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +12,14 @@ from rich.text import Text
 
 from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.options import SolveOptions
-from pyro_llm.cli.problems import Problem, Result, read_problems, read_results, same_answer
+from pyro_llm.cli.problems import Problem, read_problems, same_answer
+from pyro_llm.cli.results import Result, append, check_problem, check_settings, file_name, finite, mend, read_results
 from pyro_llm.diagnostics.files import check_writable
 from pyro_llm.errors import OutputPathError, PyroLLMError
 
 if TYPE_CHECKING:
     from pyro_llm.cli.solver import Solver
+    from pyro_llm.infer.posterior import Posterior
 
 SOME_FAILED = 1
 
@@ -26,34 +27,37 @@ SOME_FAILED = 1
 def solve_file(file: Path, options: SolveOptions, out: Path | None) -> int:
     """Solve every problem of a file and append each result to the output as soon as it is there.
 
-    Problems whose result is in the output already are not solved again. A problem that cannot be solved (its prompt
-    is too long, say) is recorded with its error, and the others go on.
+    Problems whose result is in the output already are not solved again; it must be of the same text and options. A
+    problem that cannot be solved (its prompt is too long, say) is recorded with its error, and the others go on.
 
     Returns:
         The exit code: 0, or 1 if a problem could not be solved.
 
     Raises:
         ProblemFileError: a line of the file is no problem; the results before it are kept.
+        ResultsMismatchError: a result in the output is of another text or other options.
         OutputPathError: the output cannot be written to; found before the work begins.
     """
     results_path, folder = _prepare(out)
-    done = {result.id: result for result in read_results(results_path) if result.error is None} if results_path else {}
+    done = _done(results_path, options) if results_path else {}
     results: list[Result] = []
     try:
         solver = None
-        for number, problem in read_problems(file):
-            if problem.id in done:
+        for _, problem in read_problems(file):
+            seed = options.seed_of(problem.id)
+            if problem.id in done and results_path is not None:
+                check_problem(results_path, done[problem.id], problem, seed if options.seed_was_given else None)
                 results.append(done[problem.id])
                 continue
             if solver is None:
                 from pyro_llm.cli.solver import Solver
 
                 solver = Solver(options)
-            result = _solve(solver, problem, (options.seed + number) % 2**32, folder)
+            result = _solve(solver, problem, seed, folder)
             results.append(result)
             _show(result)
             if results_path is not None:
-                _append(results_path, result)
+                append(results_path, result)
     finally:
         _summarise(results, len([result for result in results if result.id in done]), results_path)
     return SOME_FAILED if any(result.error is not None for result in results) else 0
@@ -65,64 +69,95 @@ def _prepare(out: Path | None) -> tuple[Path | None, Path | None]:
         return None, None
     if out.suffix == ".jsonl":
         return check_writable(out), None
-    if out.suffix in (".nc", ".json") or (out.exists() and not out.is_dir()):
-        raise OutputPathError(f"--out {str(out)!r} does not fit --file: give the name of a .jsonl file or of a folder.")
     try:
+        if out.suffix in (".nc", ".json") or (out.exists() and not out.is_dir()):
+            raise OutputPathError(f"--out {str(out)!r} does not fit --file: name a .jsonl file or a folder.")
         out.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputPathError(f"Cannot create the folder {str(out)!r}: {error.strerror}.") from error
+    except OutputPathError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputPathError(f"Cannot create the folder {str(out)!r}: {reason}.") from error
     return check_writable(out / "results.jsonl"), out
+
+
+def _done(path: Path, options: SolveOptions) -> dict[str, Result]:
+    """The results of former calls by id, less those that are to be done again."""
+    if mend(path):
+        errors.print(
+            f"The last line of {path} was cut off, and is dropped.", style="yellow", markup=False, highlight=False,
+            soft_wrap=True,
+        )  # fmt: skip
+    done = {result.id: result for result in read_results(path) if result.error is None}
+    check_settings(path, done.values(), options.settings)
+    return done
 
 
 def _solve(solver: Solver, problem: Problem, seed: int, folder: Path | None) -> Result:
     from pyro_llm.answers import answer
+    from pyro_llm.cli.report import leading_text
 
-    found: dict[str, Any] = {"id": problem.id, "problem": problem.problem, "seed": seed, "expected": problem.answer}
+    found: dict[str, Any] = {
+        "id": problem.id,
+        "problem": problem.problem,
+        "seed": seed,
+        "settings": solver.options.settings,
+        "expected": problem.answer,
+    }
     try:
         posterior = solver.solve(problem.problem, seed)
-    except OutputPathError:
-        raise
     except PyroLLMError as error:
-        return Result(
-            **found, error=f"{type(error).__name__}: {error}", right=None if problem.answer is None else False
-        )
-    if folder is not None:
-        posterior.save(folder / f"{_file_name(problem.id)}.nc")
+        return Result(**found, error=_describe(error), right=None if problem.answer is None else False)
+    found |= _save(posterior, folder, problem)
     marginal = posterior.marginal(answer)
-    errors_by_answer = {
-        value: None if math.isnan(error) else error for value, error in marginal.standard_errors.items()
-    }
-    first = next((value for value in marginal if value is not None), None)
+    errors_by_answer = dict(zip(marginal, finite(marginal.standard_errors.values()), strict=True))
+    first, text = leading_text(posterior)
     return Result(
         **found,
         answer=first,
         probability=marginal.get(first),
         standard_error=errors_by_answer.get(first),
         answers=[(value, probability, errors_by_answer[value]) for value, probability in marginal.items()],
-        log_evidence=posterior.log_evidence.tolist(),
+        log_evidence=finite(posterior.log_evidence.tolist()),
         ess=posterior.ess().tolist(),
-        text=posterior.best().text,
+        text=text,
         cost=asdict(posterior.cost),
         right=None if problem.answer is None else first is not None and same_answer(first, problem.answer),
     )
 
 
-def _file_name(identifier: str) -> str:
-    return re.sub(r"[^\w.\-]", "_", identifier)
-
-
-def _append(path: Path, result: Result) -> None:
+def _save(posterior: Posterior, folder: Path | None, problem: Problem) -> dict[str, str]:
+    """Save the posterior if asked to: the name of its file, or why there is none."""
+    if folder is None:
+        return {}
+    name = file_name(problem.id)
     try:
-        with path.open("a", encoding="utf-8") as lines:
-            lines.write(result.model_dump_json() + "\n")
-    except OSError as error:
-        raise OutputPathError(f"Cannot append to {str(path)!r}: {error.strerror or error}.") from error
+        posterior.save(folder / name)
+    except (OSError, ValueError, RuntimeError) as error:  # what h5py raises besides OutputPathError
+        return {"error": _describe(error)}
+    return {"posterior": name}
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """A confidence interval of a proportion, of 95 % by default, that is sound for few trials (Wilson, 1927).
+
+    >>> [round(bound, 3) for bound in wilson_interval(0, 2)]
+    [0.0, 0.658]
+    """
+    share, weight = successes / trials, z * z / trials
+    centre = (share + weight / 2) / (1 + weight)
+    half_width = z / (1 + weight) * math.sqrt((share * (1 - share) + weight / 4) / trials)
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
 def _show(result: Result) -> None:
     line = Text(f"{result.id}  ")
-    if result.error is not None:
-        output.print(line.append(result.error, style="red"))
+    if result.answers is None:
+        output.print(line.append(result.error or "", style="red"))
         return
     line.append(result.answer if result.answer is not None else "(no answer)", style="bold")
     if result.probability is not None:
@@ -131,6 +166,8 @@ def _show(result: Result) -> None:
     if result.right is not None:
         mark = ("  right", "green") if result.right else (f"  wrong, expected {result.expected}", "red")
         line.append(mark[0], style=mark[1])
+    if result.error is not None:
+        line.append(f"  not saved: {result.error}", style="red")
     output.print(line)
 
 
@@ -142,6 +179,9 @@ def _summarise(results: Sequence[Result], kept: int, path: Path | None) -> None:
         errors.print(f"{len(results)} results in {path}", style="dim", markup=False, highlight=False, soft_wrap=True)
     verdicts = [result.right for result in results if result.right is not None]
     if verdicts:
-        share = sum(verdicts) / len(verdicts)
-        error = math.sqrt(share * (1 - share) / max(len(verdicts) - 1, 1))
-        output.print(f"accuracy {share:.3f} ± {error:.3f} ({sum(verdicts)} of {len(verdicts)})", highlight=False)
+        low, high = wilson_interval(sum(verdicts), len(verdicts))
+        output.print(
+            f"accuracy {sum(verdicts) / len(verdicts):.3f} ({sum(verdicts)} of {len(verdicts)}), "
+            f"95 % interval {low:.3f} to {high:.3f}",
+            highlight=False,
+        )

@@ -27,21 +27,22 @@ def card_table(name: str, card: dict[str, Any]) -> Table:
     """The figures of one card: sizes, accuracy, the reward model's AUC and calibration, where it fails."""
     training, lm, reward = card["training"], card["lm"], card["reward"]
     table = Table(
-        title=f"{name}: a language model and a process reward model", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("")
-    table.add_column("figure")
+        title=f"{name}: a language model and a process reward model", title_justify="left", box=box.SIMPLE_HEAD,
+        show_header=False,
+    )  # fmt: skip
     table.add_row("parameters", f"{training['lm_parameters']:,} and {training['reward_parameters']:,}")
     for key, value in lm["all"].items():
         table.add_row(f"accuracy, {key.replace('_', ' ')}", _with_error(value))
-    by_steps = "  ".join(f"{steps}: {row['one_sample']['mean']:.2f}" for steps, row in lm["by_steps"].items())
-    table.add_row("accuracy of one sample by steps", by_steps)
+    steps = list(lm["by_steps"])
+    by_steps = "  ".join(f"{row['one_sample']['mean']:.2f}" for row in lm["by_steps"].values())
+    table.add_row(f"  one sample, {steps[0]} to {steps[-1]} steps", by_steps)
     auc = reward["auc"]["all"]
-    table.add_row("reward, step AUC", f"{auc['monte_carlo']:.3f} (exact labels {auc['exact']:.3f})")
+    table.add_row("reward, step AUC", f"{auc['monte_carlo']:.3f} (against exact labels {auc['exact']:.3f})")
     table.add_row("reward, calibration error", f"{reward['calibration']['expected_error']:.3f}")
-    worst = list(reward["failures"]["wrong_accepted"].items())[:3]
-    fooled = "; ".join(f"{slip} ({row['accepted']:.0%} accepted)" for slip, row in worst)
-    table.add_row("reward, fooled most by", fooled)
+    wrong = reward["failures"]["wrong_accepted"]
+    worst = sorted(wrong, key=lambda slip: -wrong[slip]["accepted"])[:3]
+    fooled = "\n".join(f"{wrong[slip]['accepted']:.0%} of: {slip} ({wrong[slip]['count']} steps)" for slip in worst)
+    table.add_row("reward, wrong steps accepted", fooled)
     return table
 
 

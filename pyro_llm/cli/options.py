@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,8 @@ class SolveOptions:
     max_steps: int
     max_tokens: int
     temperature: float
+    top_p: float
+    top_k: int
     stop: str
     device: str | None
     dtype: str | None
@@ -21,3 +25,14 @@ class SolveOptions:
     runs: int
     ess_threshold: float
     seed: int
+    seed_was_given: bool
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those that, with the problem and the seed, the posterior depends on."""
+        return {name: value for name, value in asdict(self).items() if name not in ("device", "seed", "seed_was_given")}
+
+    def seed_of(self, identifier: str) -> int:
+        """The seed of one problem of a file: another for each, wherever it stands in the file."""
+        digest = hashlib.sha256(f"{self.seed}:{identifier}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")

@@ -18,11 +18,13 @@ def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path 
     Raises:
         OutputPathError: an output path cannot be written to; found before the work begins.
     """
+    if out is not None and out.suffix != ".nc":
+        raise OutputPathError(f"Cannot save the posterior as {str(out)!r}: it is netCDF, the name must end in .nc.")
+    if plot is not None and plot.suffix.lower() not in FIGURES:
+        raise OutputPathError(f"Cannot draw into {str(plot)!r}: the name must end in one of {', '.join(FIGURES)}.")
     for path in (out, plot):
         if path is not None:
             check_writable(path)
-    if plot is not None and plot.suffix.lower() not in FIGURES:
-        raise OutputPathError(f"Cannot draw into {str(plot)!r}: the name must end in one of {', '.join(FIGURES)}.")
 
     from pyro_llm.cli.report import show_posterior
     from pyro_llm.cli.solver import Solver

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import asdict
-
 import pyro
 import torch
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -29,11 +26,9 @@ class Solver:
             progress.add_task(f"loading {options.lm}", total=None)
             lm = pyro_llm.load_lm(options.lm, device=options.device, dtype=dtype)
             reward = pyro_llm.load_reward(options.reward, device=options.device, dtype=dtype)
-        # Its remarks (on long prompts, say) come before typed errors that say the same.
-        logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model = ReasoningSSM(
             lm, reward, max_steps=options.max_steps, stop=options.stop, max_tokens=options.max_tokens,
-            temperature=options.temperature,
+            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k,
         )  # fmt: skip
 
     def solve(self, problem: str, seed: int) -> Posterior:
@@ -51,7 +46,10 @@ class Solver:
                 self.model, num_particles=options.particles, num_runs=options.runs,
                 ess_threshold=options.ess_threshold, progress=report,
             ).run(problem)  # fmt: skip
-        posterior.settings["command"] = asdict(options) | {"seed": seed}
+        # What torch reports of itself is the seed that was set last, wherever it has got to since; here it was set just
+        # before the run.
+        posterior.settings["seed"] = seed
+        posterior.settings["command"] = options.settings | {"device": options.device}
         return posterior
 
     @staticmethod

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pyro_llm.answers import answer
+from pyro_llm.diagnostics.display import shows_answers
 from pyro_llm.diagnostics.figure import (
     COLOURS,
     FAINT,
@@ -112,7 +113,7 @@ def _generations(posterior: Posterior, run: int) -> Iterator[tuple[int, int, NDA
 
 def _threads(posterior: Posterior, run: int) -> tuple[list[_Thread], list[_Thread]]:
     """The threads that died out, and those that survived, the heaviest last."""
-    if posterior.has_texts:
+    if shows_answers(posterior):
         colours, answers = answer_colours(posterior.marginal(answer)), particle_answers(posterior)[run]
     else:
         colours, answers = {None: COLOURS[0]}, [None] * posterior.num_particles

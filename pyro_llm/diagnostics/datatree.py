@@ -48,7 +48,7 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     The `text` and functionals that are strings (no answer being `""`) are coordinates of `posterior`, so that
     `az.summary` passes them by. `log_weight` is normalised within a chain, `ancestor` in `sample_stats` the slot at the
     first step from which a particle descends, `site` in `smc` the name of a step. A model's return value that is a
-    tensor is `posterior["returned"]`.
+    tensor is `posterior["returned"]`; of any other the tree has but the type, in the attribute `not_saved`.
 
     Draws carry weights, which ArviZ does not know of: `posterior.resample(n)` before what takes them as equal.
     Variables of sites bear the site's name, changed where netCDF or the schema forbids it, and have the exact name
@@ -95,7 +95,7 @@ def _functional(fn: Callable[[str], Any], texts: np.ndarray) -> np.ndarray:
     """`fn` of each text: numbers if all are, else strings, None being the empty one."""
     distinct = {text: fn(text) for text in dict.fromkeys(texts.flat)}
     if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in distinct.values()):
-        return _numbers(np.array([[distinct[text] for text in row] for row in texts]))
+        return _numbers(np.array([distinct[text] for text in texts.flat]).reshape(texts.shape))
     return strings(["" if distinct[text] is None else str(distinct[text]) for text in texts.flat], texts.shape)
 
 
@@ -215,6 +215,10 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
     }
     if posterior.has_texts:
         attributes["prompt"] = json.dumps(posterior.written.prompt)
+    elif posterior.not_saved is not None:
+        attributes["not_saved"] = posterior.not_saved
+    elif posterior.returns is not None and not isinstance(posterior.returns, Tensor):
+        attributes["not_saved"] = type(posterior.returns).__name__
     return attributes
 
 

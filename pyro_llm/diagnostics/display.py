@@ -7,10 +7,12 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import torch
 
 from pyro_llm.answers import answer
 from pyro_llm.infer.markov_chains import Tempering
 from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.runs import evidence_of_families, spread_is_known
 
 MAX_ANSWERS = 5
 MAX_RUNS = 8
@@ -51,10 +53,12 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     """Labelled lines of a summary."""
     table = [
         ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
-        ("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]),
+        *([("runs", [note])] if (note := no_error_bars(posterior)) else []),
     ]
-    if posterior.chains is not None:
-        table[1] = ("updates", _updates(posterior))
+    if posterior.chains is None:
+        table.append(("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]))
+    else:
+        table.append(("updates", _updates(posterior)))
         if posterior.chains.tempering is not None:
             table.append(("swaps", _swaps(posterior.chains.tempering)))
     stats = posterior.stats
@@ -62,7 +66,7 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
         table.append(("steps", [f"{stats.num_steps}, resampled after {_range(stats.resampled.sum(-1))} of them"]))
         founders = _range(stats.unique_ancestors[:, 0])
         table.append(("ancestors", [f"{founders} of the {posterior.num_particles} first particles have descendants"]))
-    if posterior.has_texts and bool(posterior.log_evidence.isfinite().any()):
+    if shows_answers(posterior):
         table.append(("answers", _answers(posterior)))
     sites = list(posterior.samples)
     table.append(
@@ -84,6 +88,26 @@ def _swaps(tempering: Tempering) -> list[str]:
     rates = "  ".join(f"{rate:.0%}" for rate in tempering.swap_rates)
     trips = "  ".join(str(trips) for trips in tempering.round_trips[:MAX_RUNS])
     return [f"{rates} between {len(tempering.inverse_temperatures)} rungs", f"round trips by chain: {trips}"]
+
+
+def shows_answers(posterior: Posterior) -> bool:
+    """Whether there is an answer to each particle: it has one text, and some run is alive."""
+    return posterior.has_texts and posterior.written.single and bool(posterior.log_evidence.isfinite().any())
+
+
+def no_error_bars(posterior: Posterior) -> str | None:
+    """Why there are no error bars although there are several runs, and what to do; None where there are."""
+    families = evidence_of_families(posterior.pooling, posterior.stats.founders)
+    if posterior.num_runs == 1 or spread_is_known(families):
+        return None
+    alive = int(families.isfinite().sum())
+    if alive == 0:
+        return None
+    share = float(torch.softmax(families, 0).max())
+    part = "all" if alive == 1 else "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+    if posterior.stats.num_exchanges:
+        return f"the descendants of one run hold {part} of the evidence: error bars need more runs"
+    return f"one run holds {part} of the evidence: error bars need more particles or runs"
 
 
 def _answers(posterior: Posterior) -> list[str]:

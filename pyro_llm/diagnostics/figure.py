@@ -66,7 +66,7 @@ def answer_colours(marginal: Marginal) -> dict[Any, str]:
 
 
 def particle_answers(posterior: Posterior) -> list[list[str | None]]:
-    """Each particle's answer, `[R][N]`."""
+    """Each particle's answer, `[R][N]`, each having one text."""
     distinct = {text: answer(text) for text in dict.fromkeys(posterior.texts.flat)}
     return [[distinct[text] for text in row] for row in posterior.texts]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,19 +17,26 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises:
         OutputPathError: the path is a folder, its folder is missing, or nothing can be written there.
     """
-    path = Path(path).expanduser()
+    try:
+        return _checked(Path(path).expanduser())
+    except OutputPathError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, NUL in it, no home folder
+        raise OutputPathError(f"Cannot write to {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _checked(path: Path) -> Path:
     if path.is_dir():
         raise OutputPathError(f"Cannot write to {str(path)!r}: it is a folder. Give the name of a file in it.")
     if not path.parent.is_dir():
         raise OutputPathError(
             f"Cannot write to {str(path)!r}: there is no folder {str(path.parent)!r}. Create it first."
         )
+    with suppress(FileNotFoundError):
+        os.stat(path)  # the name may be too long, which that of the probe is not
     probe = _beside(path)
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise OutputPathError(f"Cannot write to {str(path)!r}: {error.strerror or error}.") from error
+    probe.touch(exist_ok=False)
+    probe.unlink()
     return path
 
 

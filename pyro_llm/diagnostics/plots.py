@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.ancestry import plot_ancestry
 from pyro_llm.diagnostics.chains import plot_chains
-from pyro_llm.diagnostics.display import title
+from pyro_llm.diagnostics.display import no_error_bars, shows_answers, title
 from pyro_llm.diagnostics.figure import (
     FAINT,
     GREY,
@@ -26,13 +26,14 @@ from pyro_llm.diagnostics.figure import (
     plot_label,
     say,
 )
+from pyro_llm.errors import NoTextError
 from pyro_llm.infer.posterior import Posterior
 
 MAX_ANSWERS = 8
 
 
 def plot(posterior: Posterior, run: int = 0) -> Figure:
-    """Answers on the left (if the particles are texts), ESS by step above the ancestry of one run on the right.
+    """Answers on the left (if each particle is a text), ESS by step above the ancestry of one run on the right.
 
     Of Markov chains, the trace of the log joint density and the update rate of each site are on the right.
 
@@ -43,7 +44,7 @@ def plot(posterior: Posterior, run: int = 0) -> Figure:
     Returns:
         A figure that belongs to no backend: `figure.savefig(path)`, or the value of a notebook's cell.
     """
-    with_answers = posterior.has_texts
+    with_answers = shows_answers(posterior)
     figure = new_figure(13 if with_answers else 9, 7)
     mosaic: Any = [["answers", "ess"], ["answers", "ancestry"]] if with_answers else [["ess"], ["ancestry"]]
     axes = figure.subplot_mosaic(mosaic, width_ratios=[2, 3] if with_answers else None, height_ratios=[2, 5])
@@ -119,18 +120,21 @@ def plot_answers(
 ) -> Axes:
     """The most probable answers as bars, with an error bar of one standard error over runs; the others in one bar.
 
+    Where one run holds nearly all the evidence there are no error bars, and the axis says so.
+
     Args:
         posterior: its particles must be texts.
         ax: where to draw, a new figure by default.
-        fn: from a text to what is shown.
+        fn: from a text (a tuple of them, where plates give a particle several) to what is shown.
         max_answers: the most bars that are drawn, that of the other answers not counted.
 
     Raises:
-        NoTextError: the model returned no texts.
+        NoTextError: the model returned no texts, or several for each particle and `fn` is for one.
     """
     ax = axes_or_new(ax, 5, 4)
     bare(ax)
-    posterior.written  # noqa: B018 - raises where there are no texts
+    if not posterior.written.single and fn is answer:
+        raise NoTextError("Each particle has several texts: give `fn`, a function of their tuple, to say what to show.")
     full = posterior.marginal(fn)
     shown = full.most_probable(max_answers, MIN_PROBABILITY)
     bars = [(plot_label(value), full[value], full.standard_errors[value]) for value in shown]
@@ -143,7 +147,8 @@ def plot_answers(
     labels, probabilities, errors = zip(*bars, strict=True)
     positions = np.arange(len(bars))
     ax.barh(positions, probabilities, color=fills, height=0.7)
-    if posterior.num_runs > 1:
+    note = no_error_bars(posterior)
+    if with_errors := posterior.num_runs > 1 and note is None:
         ax.errorbar(probabilities, positions, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3)
     for position, probability, error in zip(positions, probabilities, np.nan_to_num(errors), strict=True):
         ax.annotate(
@@ -155,6 +160,8 @@ def plot_answers(
     ax.tick_params(axis="y", length=0)
     ax.set_xlim(0, min(1.0, max(probabilities) + max(np.nan_to_num(errors))) * 1.15)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_xlabel("posterior probability" + (" ± standard error over runs" if posterior.num_runs > 1 else ""))
+    ax.set_xlabel("posterior probability" + (" ± standard error over runs" if with_errors else ""))
+    if note is not None:
+        ax.set_xlabel(f"posterior probability\n({note})".replace(": ", ":\n"))
     ax.set_title("Answers", loc="left", fontsize="medium", color=INK)
     return ax

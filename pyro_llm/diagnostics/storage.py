@@ -26,7 +26,8 @@ _ESCAPED = "escaped"
 def save(posterior: Posterior, path: str | PathLike[str]) -> None:
     """Write a posterior to a netCDF file, whole or not at all.
 
-    All is kept but the model's return value, of which the texts are kept, or the values if it is a tensor.
+    All is kept but the model's return value, of which the texts are kept, or the values if it is a tensor. Of anything
+    else (a dictionary, say) the file holds the type only: make what is to be kept a site, by `pyro.deterministic`.
 
     Raises:
         OutputPathError: the path cannot be written to.
@@ -85,6 +86,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         settings=json.loads(tree.attrs["settings"]),
         written=written,
         chains=_chains(tree),
+        not_saved=tree.attrs.get("not_saved"),
     )
 
 

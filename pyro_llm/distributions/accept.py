@@ -28,7 +28,7 @@ def accept(
     The same as `pyro.sample(name, Acceptance(reward, state), obs=torch.tensor(1.0))`, but that texts which have not
     advanced since this very reward judged them are masked. So a particle that has finished is absorbing: it gets no
     further factors while others still write. A different reward (one on outcomes, after the loop) counts for every
-    text.
+    text, and so does the same reward in another run, or at another site of the very same state.
 
     The other emissions, and inverse temperatures other than 1, are factors of their own (`EmissionFactor` says which):
     of `"bernoulli"` with the likelihood of every step's acceptance, of `"potential"` with the reward of the whole text

@@ -15,7 +15,8 @@ def stack_structures(values: Sequence[Any], shape: tuple[int, ...]) -> Any:
 
     Tensors are stacked, shorter ones padded as by `stack_ragged`; numbers become a tensor; dictionaries, lists and
     tuples that are alike are stacked item by item; objects with `map_tensors` whose type has `stack(list)`, giving a
-    batch of shape `[len(list)]`, by that. Anything else (strings, say, or a mixture) becomes an object array.
+    batch of shape `[len(list)]` or a ValueError if they do not go together, by that. Anything else (strings, say, or a
+    mixture) becomes an object array.
     """
     first = values[0]
     if all(isinstance(value, bool | int | float | Tensor) for value in values):
@@ -24,17 +25,17 @@ def stack_structures(values: Sequence[Any], shape: tuple[int, ...]) -> Any:
         return None
     alike = all(type(value) is type(first) for value in values)
     if alike and hasattr(first, "map_tensors") and hasattr(type(first), "stack"):
-        stacked = type(first).stack(list(values))
+        try:
+            stacked = type(first).stack(list(values))
+        except ValueError:
+            return _as_objects(values, shape)
         return stacked.map_tensors(lambda tensor, event_dim: tensor.unflatten(0, shape))
     if alike and isinstance(first, dict) and all(value.keys() == first.keys() for value in values):
         return {key: stack_structures([value[key] for value in values], shape) for key in first}
     if alike and isinstance(first, list | tuple) and all(len(value) == len(first) for value in values):
         items = [stack_structures(item, shape) for item in zip(*values, strict=True)]
         return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
-    objects = np.empty(len(values), dtype=object)
-    for position, value in enumerate(values):
-        objects[position] = value
-    return objects.reshape(shape)
+    return _as_objects(values, shape)
 
 
 def stack_ragged(tensors: Sequence[Tensor | None]) -> Tensor:
@@ -67,6 +68,13 @@ def stack_ragged(tensors: Sequence[Tensor | None]) -> Tensor:
         if tensor is not None:
             stacked[position][tuple(slice(size) for size in tensor.shape)] = tensor
     return stacked
+
+
+def _as_objects(values: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+    objects = np.empty(len(values), dtype=object)
+    for position, value in enumerate(values):
+        objects[position] = value
+    return objects.reshape(shape)
 
 
 def _dtype_of(value: bool | int | float | Tensor) -> torch.dtype:

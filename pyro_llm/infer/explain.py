@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,11 +10,16 @@ from pyro_llm.errors import BatchedBranchError, NonFiniteWeightError, PlateNesti
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE
 from pyro_llm.handlers.record import Site
 
-_BATCHED_BRANCH = (
-    "Boolean value of Tensor with more than one value",
-    "cannot be converted to Scalar",
-    "only one element tensors can be converted to Python scalars",
-    "only integer tensors of a single element can be converted to an index",
+# What torch says where one number is wanted. A tensor of a single element would do in each of these places.
+_BATCHED_BRANCH = re.compile(
+    "Boolean value of Tensor with more than one value"
+    "|cannot be converted to Scalar"
+    "|only one element tensors can be converted to Python scalars"
+    "|only integer tensors of a single element can be converted to an index"
+    r"|unsupported format string passed to Tensor\.__format__"
+    "|must be (tuple of ints|int|Number), (not Tensor|but found element of type Tensor)"
+    "|must be tuple of ints, ?but got Tensor"
+    r"|arange\(\) received an invalid combination of arguments - got \(Tensor"  # the size of a plate
 )
 
 
@@ -40,7 +46,7 @@ def explained_batching(max_plate_nesting: int) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
         message = " ".join(str(error).split())
-        if any(sign in message for sign in _BATCHED_BRANCH):
+        if _BATCHED_BRANCH.search(message):
             raise BatchedBranchError(
                 f"The program treats a tensor that holds one value per particle as a single number ({message}). Use "
                 'particles="scalar", which runs the program once for each particle, or compute on whole tensors: '

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_llm.infer.runs import evidence_of_families, spread_is_known
+
 
 class Marginal(dict[Any, float]):
     """Values and their posterior probabilities, the most probable first.
@@ -18,8 +20,8 @@ class Marginal(dict[Any, float]):
     An ordinary dictionary besides. Values that no particle of positive weight takes are absent.
 
     Attributes:
-        standard_errors: the standard error of each probability over runs; NaN for a single run, or for exchanged runs
-            that all descend from one.
+        standard_errors: the standard error of each probability over runs; NaN for a single run, and where one run (or
+            the descendants of one, if runs were exchanged) holds nearly all the evidence (see `pyro_llm.infer.runs`).
         num_runs: the runs that were pooled.
 
     Example:
@@ -60,8 +62,9 @@ def pooled_marginal(
 
     With Z_j the evidence of run j and p_j a value's probability in it, the estimate is the ratio
     p = Σ_j W_j p_j, W_j = Z_j / Σ Z. It is consistent, not unbiased. Its standard error is the delta method's over
-    the R independent runs, Var(p) ≈ R / (R - 1) Σ_j W_j² (p_j - p)². It is too small where one run holds nearly all
-    the evidence, and says nothing of values that no run has met.
+    the R independent runs, Var(p) ≈ R / (R - 1) Σ_j W_j² (p_j - p)². Where one run holds nearly all the evidence
+    that would be nearly zero whatever the error is, so it is NaN if `spread_is_known` says no. Of values that no run
+    has met it says nothing.
 
     Where runs were exchanged n times, those with a common founder f depend on each other, and the estimate of Lee &
     Whiteley (2018), "Variance estimation in the particle filter", with runs as particles takes its place:
@@ -91,13 +94,12 @@ def pooled_marginal(
         for value, probability in within.items():
             probabilities[value] = probabilities.get(value, 0.0) + run_weight * probability
     standard_errors = dict.fromkeys(probabilities, nan)
-    if num_runs > 1:
-        families = list(range(num_runs)) if founders is None else founders.tolist()
-        if len(set(families)) > 1:
-            inflation = (num_runs / (num_runs - 1)) ** (num_exchanges + 1)
-            for value, pooled in probabilities.items():
-                deviations = dict.fromkeys(families, 0.0)
-                for family, within, run_weight in zip(families, by_run, run_weights, strict=True):
-                    deviations[family] += run_weight * (within.get(value, 0.0) - pooled)
-                standard_errors[value] = sqrt(inflation * sum(deviation**2 for deviation in deviations.values()))
+    families = np.arange(num_runs) if founders is None else founders
+    if spread_is_known(evidence_of_families(log_evidence, families)):
+        inflation = (num_runs / (num_runs - 1)) ** (num_exchanges + 1)
+        for value, pooled in probabilities.items():
+            deviations = dict.fromkeys(families.tolist(), 0.0)
+            for family, within, run_weight in zip(families.tolist(), by_run, run_weights, strict=True):
+                deviations[family] += run_weight * (within.get(value, 0.0) - pooled)
+            standard_errors[value] = sqrt(inflation * sum(deviation**2 for deviation in deviations.values()))
     return Marginal(probabilities, standard_errors, num_runs)

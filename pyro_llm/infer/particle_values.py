@@ -31,9 +31,17 @@ def particle_values(value: Any, shape: tuple[int, int], fn: Callable[[Any], Any]
 
 
 def hashable(value: Any) -> Hashable:
-    """Numbers and tuples in place of tensors, lists and dictionaries, so that equal values are one key."""
+    """Numbers and tuples in place of tensors, lists and dictionaries, so that equal values are one key.
+
+    A text state becomes its text. NaN, which is not even equal to itself, becomes None: where particles are executed
+    one by one it stands for a site that a particle has not met.
+    """
+    if hasattr(value, "map_tensors") and hasattr(value, "texts"):
+        value = value.texts
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, float | complex) and value != value:
+        return None
     if isinstance(value, dict):
         return tuple((key, hashable(item)) for key, item in value.items())
     if isinstance(value, list | tuple):

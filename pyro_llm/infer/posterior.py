@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
+from itertools import chain
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_llm.errors import AllParticlesDeadError, NoTextError
+from pyro_llm.errors import AllParticlesDeadError
+from pyro_llm.infer.best import Score, best_particle
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
 from pyro_llm.infer.markov_chains import MarkovChains, update_rates
-from pyro_llm.infer.particle_values import gather_particles, hashable, particle_value, particle_values
-from pyro_llm.infer.readings import LogEvidence, Particle, Texts, pooled_log_evidence
+from pyro_llm.infer.particle_values import hashable, particle_values
+from pyro_llm.infer.readings import LogEvidence, Particle, Texts, no_texts
+from pyro_llm.infer.resample import resampled
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.weights import effective_sample_size
 from pyro_llm.run_scope import Cost
@@ -38,6 +40,7 @@ class Posterior:
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
         returns: what the model returned, its batch reshaped to `[R, N]`. None after `load`, unless a tensor.
+        not_saved: after `load`, the type of a return value that the file does not hold; else None.
         log_weights: float64 `[R, N]`, normalised within each run.
         log_evidence: log of each run's estimate of the evidence (of a Markov chain's first iteration). Float64 `[R]`.
         log_prior: log-probability of each particle's latent values. Float64 `[R, N]`.
@@ -49,7 +52,7 @@ class Posterior:
         chains: what Markov chains recorded at each draw; None for weighted particles.
 
     Examples:
-        >>> import pyro, pyro.distributions as dist
+        >>> import math, pyro, pyro.distributions as dist
         >>> from pyro_llm.infer import Importance
         >>> def two_dice(total):
         ...     first = pyro.sample("first", dist.Categorical(torch.ones(6))) + 1
@@ -79,13 +82,17 @@ class Posterior:
         settings: dict[str, Any],
         written: Texts | None = None,
         chains: MarkovChains | None = None,
+        not_saved: str | None = None,
     ) -> None:
         shape = tuple(log_weights.shape)
         if len(shape) != 2 or tuple(log_evidence.shape) != shape[:1]:
-            raise ValueError(f"Expected log_weights [R, N], log_evidence [R]: {shape}, {tuple(log_evidence.shape)}.")
-        for name, tensor in {"log_prior": log_prior, "log_likelihood": log_likelihood, **samples}.items():
-            if tuple(tensor.shape[:2]) != shape:
-                raise ValueError(f"{name!r} has shape {tuple(tensor.shape)}, expected {list(shape)} on its left.")
+            raise ValueError(
+                f"log_weights must be [R, N] and log_evidence [R], got {shape}, {tuple(log_evidence.shape)}."
+            )
+        by_particle = {"log_prior": log_prior, "log_likelihood": log_likelihood, **samples}
+        for name, tensor in by_particle.items():
+            if (actual := tuple(tensor.shape))[:2] != shape:
+                raise ValueError(f"{name!r} has shape {actual}, expected [R, N] = {list(shape)} on its left.")
         self.samples = samples
         self.returns = returns
         self.log_weights = log_weights.detach().double().cpu()
@@ -97,6 +104,7 @@ class Posterior:
         self.cost = cost
         self.settings = settings
         self.chains = chains
+        self.not_saved = not_saved
         self._written = written
 
     @property
@@ -126,14 +134,14 @@ class Posterior:
             NoTextError: the model does not return a `TextState`.
         """
         if not self.has_texts:
-            returned = "nothing" if self.returns is None else f"a {type(self.returns).__name__}"
-            advice = 'Return the TextState from the model, or look at a latent site: `marginal(fn, of="site")`.'
-            raise NoTextError(f"The model returned {returned}, which has no texts. {advice}")
+            raise no_texts(self.returns, self.not_saved)
         return self._written if self._written is not None else Texts.of(self.returns)
 
     @property
     def texts(self) -> np.ndarray:
         """The text of each particle since the prompt, as an object array of `str`. `[R, N]`.
+
+        `[R, N, ...]` where the model's plates give each particle several.
 
         Raises:
             NoTextError: the model does not return a `TextState`.
@@ -174,16 +182,18 @@ class Posterior:
         return update_rates(self.samples)
 
     def pooled_log_evidence(self) -> LogEvidence:
-        """The log-evidence estimated by all runs together, with its standard error."""
-        return pooled_log_evidence(self.log_evidence, self.stats.founders, self.stats.num_exchanges)
+        """The log-evidence estimated by all runs together, with its standard error if their spread gives one."""
+        return LogEvidence.pooled(self.log_evidence, self.stats.founders, self.stats.num_exchanges)
 
     def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:
         """The posterior distribution of a function of the particles, pooled over runs by evidence.
 
         Args:
             fn: maps a particle's text (its return value where there are no texts, its value at site `of` where that
-                is named) to something hashable; called once for each distinct text. Default: the value itself.
-            of: a latent site to look at instead.
+                is named) to something hashable; called once for each distinct text. Where plates give a particle
+                several texts, their tuple. Default: the value itself.
+            of: a latent site to look at instead. Particles executed one by one may lack it: their value is then None
+                where the site is real, -1 where it is whole.
 
         Returns:
             Probabilities by value, the highest first, with their standard errors over runs (see `Marginal`).
@@ -197,8 +207,10 @@ class Posterior:
         if of is not None and of not in self.samples:
             raise KeyError(f"There is no latent site {of!r}; there are {', '.join(map(repr, self.samples))}.")
         if of is None and self.has_texts:
-            distinct = {text: text if fn is None else hashable(fn(text)) for text in dict.fromkeys(self.texts.flat)}
-            values = [[distinct[text] for text in row] for row in self.texts]
+            texts = self.written.by_particle
+            every = dict.fromkeys(chain.from_iterable(texts))
+            distinct = {text: text if fn is None else hashable(fn(text)) for text in every}
+            values = [[distinct[text] for text in row] for row in texts]
         else:
             source = self.samples[of] if of is not None else self.returns
             if source is None:
@@ -207,23 +219,24 @@ class Posterior:
         stats = self.stats
         return pooled_marginal(values, self.log_weights, self.pooling, stats.founders, stats.num_exchanges)
 
-    def best(self, by: Literal["log_likelihood", "log_weight", "lp"] = "log_likelihood") -> Particle:
+    def best(
+        self,
+        by: Score = "log_likelihood",
+        where: Callable[[Any], bool] | None = None,
+    ) -> Particle:
         """The particle of positive weight with the highest score.
 
         Args:
             by: `"log_likelihood"`, the joint log-probability of acceptance (for rewards, the most rewarded text);
                 `"log_weight"`, the share of the pooled posterior; `"lp"`, prior and likelihood together.
+            where: which particles to choose among, a condition on a particle's text (its return value where there are
+                no texts), such as `lambda text: answer(text) == "95"`. Default: all.
+
+        Raises:
+            AllParticlesDeadError: no run has positive evidence.
+            ValueError: `by` names no score, or no particle of positive weight fulfils `where`.
         """
-        scores = {"log_likelihood": self.log_likelihood, "log_weight": self.pooled_log_weights, "lp": self.lp}
-        if by not in scores:
-            raise ValueError(f"best(by={by!r}): choose one of {', '.join(map(repr, scores))}.")
-        alive = torch.isfinite(self.pooled_log_weights)
-        index = int(torch.where(alive, scores[by], -torch.inf).argmax())
-        run, particle = divmod(index, self.num_particles)
-        text = self.texts[run, particle] if self.has_texts else None
-        value = text if text is not None else particle_value(self.returns, run, particle, self._shape)
-        numbers = {name: float(score[run, particle]) for name, score in scores.items()}
-        return Particle(run, particle, value, text, **numbers)
+        return best_particle(self, by, where)
 
     def resample(self, num_particles: int, generator: torch.Generator | None = None) -> Posterior:
         """Equally weighted draws from the posterior pooled over runs, as a posterior of a single run.
@@ -233,28 +246,12 @@ class Posterior:
         Args:
             num_particles: the number of draws.
             generator: the source of randomness; torch's global generator by default.
+
+        Raises:
+            AllParticlesDeadError: no run has positive evidence.
+            ValueError: `num_particles` is below 1.
         """
-        if num_particles < 1:
-            raise ValueError(f"resample(num_particles={num_particles}): must be at least 1.")
-        weights = self.pooled_log_weights.exp().flatten()
-        drawn = torch.multinomial(weights, num_particles, replacement=True, generator=generator)
-
-        def gather(tensor: Tensor) -> Tensor:
-            return tensor.flatten(0, 1)[drawn.to(tensor.device)].unsqueeze(0)
-
-        return Posterior(
-            samples={name: gather(value) for name, value in self.samples.items()},
-            returns=gather_particles(self.returns, gather, self._shape),
-            log_weights=torch.full((1, num_particles), -math.log(num_particles)),
-            log_evidence=torch.tensor([self.pooled_log_evidence().estimate]),
-            log_prior=gather(self.log_prior),
-            log_likelihood=gather(self.log_likelihood),
-            stats=StepStats.empty(1, num_particles),
-            observed=self.observed,
-            cost=self.cost,
-            settings={**self.settings, "resampled_from": {"runs": self.num_runs, "particles": self.num_particles}},
-            written=self.written.take(drawn.numpy()) if self.has_texts else None,
-        )
+        return resampled(self, num_particles, generator)
 
     def to_datatree(self, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> DataTree:
         """An `xarray.DataTree` in ArviZ's schema; see `pyro_llm.diagnostics.to_datatree`."""

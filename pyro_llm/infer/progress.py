@@ -28,7 +28,8 @@ def progress_callback(
     if not (sys.stderr.isatty() if option is None else option):
         yield None
         return
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    # Site names are shown as they are, whatever brackets they have.
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(f"{title}: starting")
 

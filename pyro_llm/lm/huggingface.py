@@ -115,7 +115,7 @@ class HFLanguageModel:
 
     def _prompt_tokens(self, text: str) -> list[int]:
         if not self.tokenizer.chat_template:
-            return list(self.tokenizer.encode(text))
+            return list(self.tokenizer.encode(text, verbose=False))  # we say ourselves what is too long
         messages = [{"role": "user", "content": text}]
         if self.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": self.system_prompt})
@@ -124,7 +124,7 @@ class HFLanguageModel:
             rendered = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except TemplateError as error:
             raise CapabilityError(f"the chat template of {self.name!r} refuses this prompt: {error}") from error
-        return list(self.tokenizer.encode(rendered, add_special_tokens=False))
+        return list(self.tokenizer.encode(rendered, add_special_tokens=False, verbose=False))
 
     def session(self) -> TokenSession:
         """A fresh session, with a key-value cache of its own."""

@@ -156,8 +156,14 @@ class TextState:
 
     @staticmethod
     def stack(states: Sequence[TextState]) -> TextState:
-        """States of one prompt and of equal batch shapes, as one state with a new leading batch dimension."""
+        """States of one prompt and of equal batch shapes, as one state with a new leading batch dimension.
+
+        Raises:
+            ValueError: the states differ in their language model or prompt.
+        """
         first, width = states[0], max(state.tokens.shape[-1] for state in states)
+        if any(state.lm is not first.lm or state.prompt != first.prompt for state in states):
+            raise ValueError("texts of different language models or prompts are not one state")
         tokens = [torch.nn.functional.pad(s.tokens, (0, width - s.tokens.shape[-1]), value=PAD) for s in states]
         rewards = {reward for state in states for reward in state._judgements()}
         judged = {
@@ -172,24 +178,21 @@ class TextState:
         )
         return state
 
-    # A factor concerns a prefix. A row that has not advanced since a reward judged it must not be judged again,
-    # or texts that end early would be weighed once for every step that others still take. So a state knows, for each
-    # reward, how long each row was when it was last judged: this also says which prefix that was, for factors that
-    # compare two.
+    # A factor concerns a prefix. A row that has not advanced since a reward judged it must not be judged again, or
+    # texts that end early would be weighed once for every step that others still take. So a state knows, for each
+    # reward of the run in progress, how long each row was when it was last judged: this also says which prefix that
+    # was, for factors that compare two. What other runs judged is their own affair.
 
     @cached_property
     def _asked(self) -> set[Any]:
         return set()
 
     def _judgements(self) -> dict[Any, Tensor]:
-        return {
-            reward: self.lengths if reward in self._asked else self._judged[reward]
-            for reward in {*self._judged, *self._asked}
-        }
+        return {key: self.lengths if key in self._asked else self._judged[key] for key in {*self._judged, *self._asked}}
 
     def judged_lengths(self, reward: object) -> Tensor:
         """Tokens of the prefix of each row that `reward` judged last, at an earlier state; -1: none. `batch_shape`."""
-        lengths = self._judged.get(reward)
+        lengths = self._judged.get(_in_this_run(reward))
         return torch.full_like(self.lengths, -1) if lengths is None else lengths
 
     def judged(self, reward: object) -> Tensor:
@@ -198,15 +201,21 @@ class TextState:
 
     def record_judgement(self, reward: object) -> None:
         """Note, for the states that follow this one, that `reward` has judged its texts."""
-        self._asked.add(reward)
+        self._asked.add(_in_this_run(reward))
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "lengths"}
-        state["_judged"] = dict(self._judged)
-        return state
+        """Without what rewards have judged: that belongs to the run in progress, and rewards may not be picklable."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("lengths", "_asked")}
+        return state | {"_judged": {}}
 
     def __repr__(self) -> str:
         shape = f"batch_shape={tuple(self.batch_shape)}, " if self.batch_shape else ""
         first = self.texts.flat[0] if self.finished.numel() else ""
         finished = int(self.finished.sum())
         return f"TextState({shape}prompt={self.prompt!r}, finished={finished}/{self.finished.numel()}, first={first!r})"
+
+
+def _in_this_run(reward: Any) -> tuple[object, Any]:
+    """The key of a reward in what a state knows of judgements: other runs have their own."""
+    scope = current_run_scope()
+    return (None if scope is None else scope.key), reward

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -6,10 +7,14 @@ import sys
 import time
 
 import pytest
+import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
-from pyro_llm import zoo
+from pyro_llm import answer, zoo
 from pyro_llm.cli import app
+from pyro_llm.cli.batch import wilson_interval
+from pyro_llm.cli.report import leading_text, show_posterior
 from pyro_llm.infer import Posterior
 
 SMALL = ["--particles", "4", "--runs", "2", "--max-steps", "3", "--max-tokens", "12", "--seed", "7"]
@@ -41,7 +46,7 @@ def test_solve_shows_and_writes_the_posterior(tmp_path):
     posterior = Posterior.load(tmp_path / "run.nc")
     assert (posterior.num_runs, posterior.num_particles) == (2, 4)
     assert posterior.written.prompt == PROBLEM
-    assert posterior.settings["seed"] == posterior.settings["command"]["seed"] == 7
+    assert posterior.settings["seed"] == 7
     assert posterior.settings["command"]["lm"] == "abacus"
     assert posterior.stats.num_steps <= 3
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
@@ -50,8 +55,11 @@ def test_solve_shows_and_writes_the_posterior(tmp_path):
     evidence = posterior.pooled_log_evidence()
     assert f"log-evidence {evidence.estimate:.2f} ± {evidence.standard_error:.2f}" in shown
     assert "ESS by run " + " ".join(f"{ess:.1f}" for ess in posterior.ess().tolist()) in shown
-    for expected in ("probability", "± s.e.", "tokens sampled", "seed 7", posterior.best().text.split("\n")[0]):
+    leading, text = leading_text(posterior)
+    assert leading == next(value for value in posterior.marginal(answer) if value is not None) == answer(text)
+    for expected in ("probability", "± s.e.", "tokens sampled", "seed 7", f"best text with answer {leading}"):
         assert expected in shown
+    assert text.split("\n")[0] in shown
     assert "run.nc" in result.stderr
 
 
@@ -80,7 +88,14 @@ def test_a_seed_is_drawn_and_shown(tmp_path):
         (["solve", PROBLEM, "--out", "/nonexistent/run.nc"], "there is no folder"),
         (["solve", PROBLEM, "--plot", "/nonexistent/run.png"], "there is no folder"),
         (["solve", PROBLEM, "--plot", "run.txt"], "must end in one of"),
+        (["solve", PROBLEM, "--out", "run"], "must end in .nc"),
+        (["solve", PROBLEM, "--out", "x" * 300 + ".nc"], "File name too long"),
         (["solve", PROBLEM, "--stop", ""], "stop string is empty"),
+        (["solve", ""], "The problem is blank"),
+        (["solve", " \n"], "The problem is blank"),
+        (["solve", PROBLEM, "--top-p", "0"], "--top-p must be positive"),
+        (["solve", PROBLEM, "--top-p", "1.5"], "--top-p"),
+        (["solve", PROBLEM, "--top-k", "-1"], "--top-k"),
         (["solve", PROBLEM, "--temperature", "0"], "must be positive"),
         (["solve", PROBLEM, "--particles", "0"], "--particles"),
         (["solve", PROBLEM, "--ess-threshold", "1.5"], "--ess-threshold"),
@@ -92,6 +107,8 @@ def test_a_seed_is_drawn_and_shown(tmp_path):
         (["solve", "--file", "none.jsonl", "--out", "run.nc"], "does not fit --file"),
         (["solve", "--file", "none.jsonl", "--out", "/nonexistent/results.jsonl"], "there is no folder"),
         (["solve", "--file", "none.jsonl", "--out", "/nonexistent/folder"], "Cannot create the folder"),
+        (["solve", "--file", "none.jsonl", "--out", "x" * 300], "File name too long"),
+        (["solve", "--file", "x" * 300], "File name too long"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(arguments, reason, tmp_path, monkeypatch):
@@ -124,10 +141,114 @@ def test_solve_file(tmp_path):
     assert posterior.settings["seed"] == a["seed"]
     assert sum(probability for _, probability, _ in a["answers"]) == pytest.approx(1)
     assert a["right"] == (a["answer"] == "7")
-    assert Posterior.load(tmp_path / "out" / "c_d.nc").written.prompt == "5 + 6"
+    assert a["posterior"] == "a.nc"
+    assert Posterior.load(tmp_path / "out" / c["posterior"]).written.prompt == "5 + 6"
+    assert len({a["seed"], long["seed"], c["seed"]}) == 3
     right = int(a["right"])
-    assert f"accuracy {right / 2:.3f}" in result.stdout
-    assert f"({right} of 2)" in result.stdout
+    low, high = wilson_interval(right, 2)
+    assert f"accuracy {right / 2:.3f} ({right} of 2), 95 % interval {low:.3f} to {high:.3f}" in flat(result.stdout)
+
+
+def test_the_interval_of_an_accuracy():
+    # Brown, Cai & DasGupta, "Interval Estimation for a Binomial Proportion" (2001): by hand from the formula.
+    assert wilson_interval(0, 2) == pytest.approx((0.0, 0.6576), abs=1e-4)
+    assert wilson_interval(2, 2) == pytest.approx((0.3424, 1.0), abs=1e-4)
+    assert wilson_interval(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_a_solution_can_be_had_again_by_its_seed(tmp_path):
+    file = write_problems(tmp_path / "problems.jsonl", {"id": "a", "problem": PROBLEM})
+    out = tmp_path / "results.jsonl"
+    assert invoke("solve", "--file", file, *SMALL, "--out", out).exit_code == 0
+    (a,) = results(out)
+    seed = ["--seed", a["seed"]]
+    assert invoke("solve", PROBLEM, *SMALL[:-2], *seed, "--out", tmp_path / "run.nc").exit_code == 0
+    assert Posterior.load(tmp_path / "run.nc").log_evidence.tolist() == a["log_evidence"]
+
+
+def test_results_of_other_texts_or_options_are_not_taken_for_these(tmp_path):
+    file = write_problems(tmp_path / "problems.jsonl", {"id": "a", "problem": PROBLEM})
+    out = tmp_path / "results.jsonl"
+    assert invoke("solve", "--file", file, *SMALL, "--out", out).exit_code == 0
+    before = out.read_bytes()
+    for changed, reason in (
+        (["--particles", "5"], "particles=4, and now it is particles=5"),
+        (["--top-k", "3"], "top_k=0, and now it is top_k=3"),
+        (["--seed", "8"], "made with the seed"),
+    ):
+        result = invoke("solve", "--file", file, *SMALL, *changed, "--out", out)
+        assert result.exit_code == 2, result.output
+        assert reason in flat(result.stderr) and "another --out" in flat(result.stderr)
+    # A seed that is drawn does not matter, those of the results are in them.
+    result = invoke("solve", "--file", file, *SMALL[:-2], "--out", out)
+    assert result.exit_code == 0, result.output
+    write_problems(file, {"id": "a", "problem": "4 + 4"})
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 2
+    assert "is that of another text, '3 + 4'" in flat(result.stderr)
+    assert out.read_bytes() == before
+
+
+def test_a_result_that_was_cut_off_is_done_again(tmp_path):
+    file = write_problems(tmp_path / "problems.jsonl", {"id": "a", "problem": PROBLEM}, {"id": "b", "problem": "1 + 1"})
+    out = tmp_path / "results.jsonl"
+    assert invoke("solve", "--file", file, *SMALL, "--out", out).exit_code == 0
+    before = results(out)
+    out.write_bytes(out.read_bytes()[:-20])
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "was cut off, and is dropped" in flat(result.stderr)
+    again = results(out)
+    assert again[0] == before[0]
+    assert [again[1][key] for key in ("id", "seed", "log_evidence")] == [
+        before[1][key] for key in ("id", "seed", "log_evidence")
+    ]
+
+
+def test_posteriors_of_odd_ids_and_those_that_cannot_be_saved(tmp_path):
+    file = write_problems(
+        tmp_path / "problems.jsonl",
+        *({"id": id, "problem": PROBLEM, "answer": "7"} for id in ("a_b", "a/b", "x" * 300)),
+    )
+    out = tmp_path / "out"
+    (out / "a_b.nc").mkdir(parents=True)
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 1, result.output
+    assert "not saved" in result.stdout
+    first, *others = results(out / "results.jsonl")
+    assert first["error"].startswith("OutputPathError") and first["posterior"] is None
+    assert first["log_evidence"] and first["answers"] and first["right"] is not None
+    assert [other["error"] for other in others] == [None, None]
+    assert [Posterior.load(out / other["posterior"]).settings["seed"] for other in others] == [
+        other["seed"] for other in others
+    ]
+    # The obstacle gone, the one that is missing is done again.
+    (out / "a_b.nc").rmdir()
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "2 results were there already" in flat(result.stderr)
+    assert Posterior.load(out / "a_b.nc").log_evidence.tolist() == first["log_evidence"]
+
+
+def test_a_line_in_another_encoding_is_named_and_earlier_results_are_kept(tmp_path):
+    file = tmp_path / "problems.jsonl"
+    file.write_bytes(b'{"id": "a", "problem": "3 + 4"}\n{"id": "b", "problem": "\xe9"}\n')
+    out = tmp_path / "results.jsonl"
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 2
+    assert "problems.jsonl:2: not UTF-8" in flat(result.stderr).replace(" .jsonl", ".jsonl")
+    assert [result["id"] for result in results(out)] == ["a"]
+
+
+def test_a_run_that_holds_the_evidence_is_named(tmp_path):
+    assert invoke("solve", PROBLEM, *SMALL, "--out", tmp_path / "run.nc").exit_code == 0
+    posterior = Posterior.load(tmp_path / "run.nc")
+    posterior.log_evidence = torch.tensor([-1.0, -100.0], dtype=torch.float64)
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_posterior(console, posterior)
+    shown = flat(console.export_text())
+    assert "one run holds over 99 % of the evidence: error bars need more particles or runs" in shown
+    assert "±" not in shown
 
 
 def test_a_malformed_line_is_named_and_earlier_results_are_kept(tmp_path):
@@ -159,6 +280,11 @@ def test_models_shows_the_card():
     accuracy = card["lm"]["all"]["one_sample"]
     assert f"{accuracy['mean']:.3f} ± {accuracy['standard_error']:.3f}" in result.stdout
     assert f"{card['reward']['auc']['all']['monte_carlo']:.3f}" in result.stdout
+    by_steps = [row["one_sample"]["mean"] for row in card["lm"]["by_steps"].values()]
+    assert "  ".join(f"{mean:.2f}" for mean in by_steps) in result.stdout, "in one line"
+    wrong = card["reward"]["failures"]["wrong_accepted"]
+    worst = max(wrong, key=lambda slip: wrong[slip]["accepted"])
+    assert f"{wrong[worst]['accepted']:.0%} of: {worst}" in result.stdout
     assert "CARD.md" in result.stdout.replace("\n", "")
 
 
@@ -175,6 +301,8 @@ def test_help_names_every_command_and_option():
         "--out",
         "--plot",
         "--file",
+        "--top-p",
+        "--top-k",
     ):
         assert option in text
 

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from pyro_llm.cli.problems import read_problems, read_results, same_answer
+from pyro_llm.cli.problems import read_problems, same_answer
 from pyro_llm.errors import ProblemFileError
 
 
@@ -26,7 +28,13 @@ def test_problems(tmp_path):
     [
         ("{oops", "not JSON: .* at column 2"),
         ('{"answer": "2"}', "problem: Field required"),
-        ('{"problem": ""}', "problem: String should have at least 1 character"),
+        ('{"problem": ""}', "problem: must not be blank"),
+        ('{"problem": " \\n"}', "problem: must not be blank"),
+        ('{"problem": "1", "id": ""}', "id: must not be blank"),
+        ('{"problem": "\\ud800"}', "problem: holds half of a surrogate pair"),
+        ('{"problem": "1", "answer": "\\udc00"}', "answer: holds half of a surrogate pair"),
+        ('{"problem": "1", "answer": ' + "7" * 5000 + "}", "Exceeds the limit .* digits"),
+        ('{"problem": ' + "[" * 100_000, "nested too deeply"),
         ('{"problem": ["1"]}', "problem: Input should be a valid string"),
         ('"1 + 1"', "the line: Input should be"),
         ('{"problem": "3", "id": "a"}', "the id 'a' was used in line 1 already"),
@@ -43,21 +51,34 @@ def test_malformed_lines_are_named(tmp_path, line, reason):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ProblemFileError, match="No such file"):
         next(read_problems(tmp_path / "none.jsonl"))
-    (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "\xe9"}')
     with pytest.raises(ProblemFileError, match="Cannot read"):
-        next(read_problems(tmp_path / "latin.jsonl"))
+        next(read_problems(tmp_path / "x" / ("y" * 300)))
+    with pytest.raises(ProblemFileError, match="Cannot read"):
+        next(read_problems(Path("nul\0.jsonl")))
 
 
-def test_results_of_others(tmp_path):
-    assert read_results(tmp_path / "none.jsonl") == []
-    file = write(tmp_path / "r.jsonl", '{"id": "a", "problem": "1", "seed": 1}', '{"id": "b"}')
-    with pytest.raises(ProblemFileError, match=r"r\.jsonl:2: not a result of pyro-llm solve: problem: Field required"):
-        read_results(file)
+def test_other_encodings(tmp_path):
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"problem": "\xc3\xa9"}\r\n{"problem": "1"}\r\n{"problem": "\xe9"}\r\n')
+    problems = read_problems(file)
+    assert [next(problems)[1].problem for _ in range(2)] == ["é", "1"]
+    with pytest.raises(ProblemFileError, match=r"p\.jsonl:3: not UTF-8: byte 0xe9 at position 14"):
+        next(problems)
+    file.write_text('{"problem": "1"}', "utf-16")
+    with pytest.raises(ProblemFileError, match=r"p\.jsonl:1: not UTF-8"):
+        next(read_problems(file))
 
 
 @pytest.mark.parametrize(
     ("left", "right", "same"),
-    [("95", " 95 ", True), ("1,000", "1000.0", True), ("95", "96", False), ("x", "x", True), ("x", "1", False)],
+    [
+        ("95", " 95 ", True),
+        ("1,000", "1000.0", True),
+        ("95", "96", False),
+        ("x", "x", True),
+        ("x", "1", False),
+        ("1" + "0" * 400, "2" + "0" * 400, False),
+    ],
 )
 def test_same_answer(left, right, same):
     assert same_answer(left, right) is same

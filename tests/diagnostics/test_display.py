@@ -1,4 +1,8 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
 
 from pyro_llm.diagnostics.display import label, shorten, with_error
 
@@ -17,6 +21,36 @@ def test_repr_without_texts(numeric_posterior):
     text = repr(numeric_posterior)
     assert "answers" not in text
     assert "a/b" in text
+
+
+def test_a_run_that_holds_the_evidence_is_named(posterior):
+    assert "error bars" not in repr(posterior)
+    for log_evidence, part in (
+        ([-61.0, -50.0, -17.6], "over 99 %"),
+        ([0.0, -2.0, -9.0], "88 %"),
+        ([-1.0, -torch.inf, -torch.inf], "all"),
+    ):
+        posterior.log_evidence = torch.tensor(log_evidence, dtype=torch.float64)
+        note = f"one run holds {part} of the evidence: error bars need more particles or runs"
+        lines = repr(posterior).splitlines()
+        assert max(map(len, lines)) <= 100
+        assert note in repr(posterior)
+        assert note in posterior._repr_html_()
+        assert "±" not in repr(posterior)
+    posterior.log_evidence[:] = -torch.inf
+    assert "error bars" not in repr(posterior)
+
+
+def test_a_run_that_all_others_descend_from_is_named(posterior):
+    posterior.log_evidence[:] = 0.0
+    islands = np.ones((3, posterior.stats.num_steps), dtype=np.int64)
+    exchanged = np.arange(posterior.stats.num_steps) == 0
+    posterior.stats = replace(posterior.stats, islands=islands, exchanged=exchanged)
+    note = "the descendants of one run hold all of the evidence: error bars need more runs"
+    assert note in repr(posterior)
+    assert max(map(len, repr(posterior).splitlines())) <= 100
+    islands[0] = 0
+    assert "error bars" not in repr(posterior)
 
 
 def test_html_is_escaped(posterior):

@@ -2,6 +2,7 @@ import matplotlib
 import matplotlib.colors
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import pyro_llm
@@ -69,6 +70,15 @@ def test_a_single_run_has_no_error_bars(make_posterior):
     ax = drawn(plot_answers(make_posterior(num_runs=1)))
     assert not ax.collections
     assert "standard error" not in ax.get_xlabel()
+
+
+def test_a_run_that_holds_the_evidence_is_named(posterior):
+    posterior.log_evidence = torch.tensor([-61.0, -50.0, -17.6], dtype=torch.float64)
+    ax = drawn(plot_answers(posterior))
+    assert not ax.collections
+    label = ax.get_xlabel()
+    assert "one run holds over 99 % of the evidence" in label and "standard error" not in label
+    plot(posterior).canvas.draw()
 
 
 def test_ancestry(posterior):

@@ -7,7 +7,7 @@ import xarray as xr
 
 from pyro_llm.diagnostics import load, save
 from pyro_llm.diagnostics.datatree import SCHEMA_VERSION
-from pyro_llm.errors import OutputPathError, PosteriorFileError
+from pyro_llm.errors import NoTextError, OutputPathError, PosteriorFileError
 from pyro_llm.infer import Posterior
 
 
@@ -50,6 +50,21 @@ def test_round_trip_of_numbers_and_odd_site_names(numeric_posterior, tmp_path):
     loaded = load(tmp_path / "run.nc")
     assert_same(loaded, numeric_posterior)
     torch.testing.assert_close(loaded.returns, numeric_posterior.returns)
+
+
+def test_a_return_value_that_is_not_saved_is_accounted_for(numeric_posterior, tmp_path):
+    numeric_posterior.returns = {"x": numeric_posterior.returns}
+    numeric_posterior.save(tmp_path / "run.nc")
+    loaded = load(tmp_path / "run.nc")
+    assert (loaded.returns, loaded.not_saved) == (None, "dict")
+    loaded.resample(3).save(tmp_path / "again.nc")
+    for posterior in (loaded, load(tmp_path / "again.nc")):
+        with pytest.raises(NoTextError, match="returned a dict, which files do not hold"):
+            posterior.marginal()
+    numeric_posterior.returns = None
+    numeric_posterior.save(tmp_path / "run.nc")
+    with pytest.raises(NoTextError, match="returned nothing"):
+        load(tmp_path / "run.nc").marginal()
 
 
 def test_round_trip_without_steps(posterior, tmp_path):
@@ -95,6 +110,8 @@ def test_what_was_there_survives_a_failing_write(posterior, tmp_path, monkeypatc
         (".", "is a folder"),
         ("file/run.nc", "no folder"),
         ("/proc/run.nc", "Cannot write"),
+        ("x" * 300 + ".nc", "too long"),
+        ("nul\0.nc", "null"),
     ],
 )
 def test_unwritable_paths(posterior, tmp_path, path, reason):

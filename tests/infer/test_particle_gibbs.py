@@ -58,6 +58,7 @@ def test_draws_are_equally_weighted_and_consistent(posterior):
 
 def test_chains_are_pooled_equally(posterior):
     posterior.log_evidence[0] += 50  # what the first iteration found has no say in it
+    assert "error bars" not in repr(posterior)
     texts = posterior.texts.flatten().tolist()
     marginal = posterior.marginal()
     assert marginal == {text: pytest.approx(texts.count(text) / 45) for text in set(texts)}

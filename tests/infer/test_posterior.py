@@ -32,16 +32,16 @@ def make(weights, evidence, values=None, returns=None, log_likelihood=None, text
 
 
 def test_marginal_pools_runs_by_evidence():
-    posterior = make([[1.0, 3.0], [1.0, 1.0]], evidence=[1.0, 4.0], values=[[7, 8], [7, 9]])
+    posterior = make([[1.0, 3.0], [1.0, 1.0]], evidence=[1.0, 3.0], values=[[7, 8], [7, 9]])
     marginal = posterior.marginal(of="x")
-    # Run 0 has a fifth of the evidence: p(7) = 0.2 * 0.25 + 0.8 * 0.5.
-    assert dict(marginal) == pytest.approx({7: 0.45, 9: 0.4, 8: 0.15})
+    # Run 0 has a quarter of the evidence: p(7) = 0.25 * 0.25 + 0.75 * 0.5.
+    assert dict(marginal) == pytest.approx({7: 0.4375, 9: 0.375, 8: 0.1875})
     assert list(marginal) == [7, 9, 8]
     # R / (R - 1) * sum of W_j^2 (p_j - p)^2, by hand.
-    by_hand = math.sqrt(2 * (0.2**2 * (0.25 - 0.45) ** 2 + 0.8**2 * (0.5 - 0.45) ** 2))
+    by_hand = math.sqrt(2 * (0.25**2 * (0.25 - 0.4375) ** 2 + 0.75**2 * (0.5 - 0.4375) ** 2))
     assert marginal.standard_errors[7] == pytest.approx(by_hand)
     assert marginal.num_runs == 2
-    assert repr(marginal).startswith("Marginal({7: 0.45 ± ")
+    assert repr(marginal).startswith("Marginal({7: 0.4375 ± ")
 
 
 def test_the_most_probable_values():
@@ -117,6 +117,7 @@ def test_pooled_log_evidence():
     assert evidence.standard_error == pytest.approx(np.std([1, 2, 6], ddof=1) / math.sqrt(3) / 3)
     assert str(evidence) == "1.10 ± 0.51"
     assert str(make([[1.0]], [1.0]).pooled_log_evidence()) == "0.00"
+    assert str(make([[1.0]] * 2, [0.0, 0.0]).pooled_log_evidence()) == "-inf"
     far = make([[1.0]] * 2, [1.0, 1.0])
     far.log_evidence -= 5000.0
     assert far.pooled_log_evidence().estimate == pytest.approx(-5000)
@@ -137,6 +138,21 @@ def test_best():
     assert particle.lp == pytest.approx(-4.0)
     with pytest.raises(ValueError, match="choose one of 'log_likelihood', 'log_weight', 'lp'"):
         posterior.best("reward")
+
+
+def test_best_among_some():
+    posterior = make(
+        [[1.0, 8.0], [1.0, 0.0]],
+        evidence=[1.0, 9.0],
+        log_likelihood=[[-1.0, -5.0], [-2.0, -0.5]],
+        texts=[["a1", "b"], ["a2", "c"]],
+    )
+    assert posterior.best(where=lambda text: text.startswith("a")).text == "a1"
+    assert posterior.best("log_weight", where=lambda text: text.startswith("a")).text == "a2"
+    with pytest.raises(ValueError, match="no particle of positive weight"):
+        posterior.best(where=lambda text: text == "c")
+    numbers = make([[1.0, 1.0]], [1.0], returns=torch.tensor([[1.0, 2.0]]), log_likelihood=[[0.0, -1.0]])
+    assert numbers.best(where=lambda value: value > 1).value == 2.0
 
 
 def test_best_is_alive_and_has_the_return_value():

@@ -114,8 +114,15 @@ def test_non_finite_factors(particles, factor):
         lambda x: x.item(),
         lambda x: float(x),
         lambda x: list(range(x.long())),
+        lambda x: f"{x:.2f}",
+        lambda x: torch.zeros(x.long()),
+        lambda x: torch.zeros(2, x.long()),
+        lambda x: torch.ones((x.long(),)),
+        lambda x: torch.eye(x.long()),
+        lambda x: torch.full((2,), x),
+        lambda x: pyro.plate("items", x.long()).__enter__(),
     ],
-    ids=["if", "item", "float", "range"],
+    ids=["if", "item", "float", "range", "format", "size", "sizes", "sizes in a tuple", "int", "number", "plate"],
 )
 def test_branches_on_batched_values(branch):
     with pytest.raises(BatchedBranchError, match=r'particles="scalar".*torch\.where') as caught:

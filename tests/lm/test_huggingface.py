@@ -1,5 +1,6 @@
 """Language models of transformers: prompts, texts, limits."""
 
+import logging
 import pickle
 
 import pytest
@@ -95,6 +96,16 @@ def test_prompts_that_leave_no_room_are_refused_with_numbers(llama_lm):
         state.session.sample(state.prefix(), Decoding(7), SamplingKey(0, torch.arange(2)))
     drawn = state.session.sample(state.prefix(), Decoding(6), SamplingKey(0, torch.arange(2)))
     assert drawn.tokens.shape == (2, 6)
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+def test_a_prompt_that_is_too_long_is_remarked_on_once(llama_model, tokenizer, template, caplog, monkeypatch):
+    """By our error, not by transformers too."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    tokenizer.model_max_length, tokenizer.chat_template = 96, template
+    with pytest.raises(ContextLengthError):
+        HFLanguageModel(llama_model, tokenizer).prompt("a" * 200)
+    assert not caplog.records
 
 
 def test_the_context_can_be_filled_to_the_last_position(any_lm):

@@ -116,7 +116,17 @@ class TestJudgements:
     def test_finishing_does_not_clear_the_record(self, ragged):
         ragged.record_judgement("prm")
         done = ragged.finish(torch.ones(3, dtype=torch.bool))
+        assert done.judged("prm").all()
         assert done.append(torch.tensor([[PAD], [PAD], [PAD]])).judged("prm").all()
+
+    def test_what_another_run_judged_is_its_own_affair(self, ragged):
+        with run_scope():
+            ragged.record_judgement("prm")
+            later = ragged.append(torch.tensor([[A], [PAD], [PAD]]))
+            assert later.judged("prm").tolist() == [False, True, True]
+        assert not later.judged("prm").any()
+        with run_scope():
+            assert not later.judged("prm").any()
 
 
 def test_a_lineage_shares_its_session_and_a_run_has_its_own(lm):
@@ -133,14 +143,13 @@ def test_a_lineage_shares_its_session_and_a_run_has_its_own(lm):
         assert state.session is not of_run
 
 
-def test_states_pickle_without_their_sessions(ragged):
-    ragged.record_judgement("prm")
+def test_states_pickle_without_their_sessions_and_judgements(ragged):
+    ragged.record_judgement(lambda state: None)  # which cannot be pickled
     drawn = ragged.session.sample(ragged.prefix(), Decoding(2), SamplingKey(0, torch.arange(3)))
     copy = pickle.loads(pickle.dumps(ragged))
     assert isinstance(copy, TextState)
     assert torch.equal(copy.tokens, ragged.tokens)
     assert copy.texts.tolist() == ragged.texts.tolist()
-    assert copy.append(torch.tensor([[A], [PAD], [PAD]])).judged("prm").tolist() == [False, True, True]
     again = copy.session.sample(copy.prefix(), Decoding(2), SamplingKey(0, torch.arange(3)))
     assert torch.equal(again.tokens, drawn.tokens)
 
@@ -152,3 +161,8 @@ def test_states_of_one_prompt_stack(lm):
     assert stacked.batch_shape == (2, 1)
     assert stacked.texts.tolist() == [["a"], ["ba"]]
     assert stacked.append(torch.tensor([[[PAD]], [[PAD]]])).judged("prm").tolist() == [[True], [False]]
+
+
+def test_texts_of_different_prompts_or_models_are_not_stacked(lm):
+    with pytest.raises(ValueError, match="different language models or prompts"):
+        TextState.stack([lm.prompt("one"), lm.prompt("another")])

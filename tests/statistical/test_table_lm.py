@@ -252,3 +252,35 @@ def test_a_reward_made_in_the_loop_is_the_same_reward():
     posterior = Importance(model, num_particles=1, num_runs=20_000, progress=False).run()
     estimates = posterior.log_evidence.exp()
     assert abs(estimates.mean() - evidence) < 4 * estimates.std() / 20_000**0.5
+
+
+def test_a_second_program_on_the_returned_texts_has_its_factors():
+    lm = table_lm()
+    reward = FunctionReward(lambda text: 0.5)
+
+    def write():
+        state = lm.prompt("")
+        for t in range(2):
+            state = state.append(pyro.sample(f"step_{t}", LLM(lm, state, max_tokens=1)))
+            accept(f"accept_{t}", reward, state)
+        return state
+
+    texts = SMC(write, num_particles=4, progress=False).run().returns.map_tensors(lambda tensor, _: tensor[0])
+    rescored = Importance(lambda: accept("again", reward, texts), num_particles=4, progress=False).run()
+    assert rescored.log_evidence.item() == pytest.approx(math.log(0.5))
+
+
+def test_scalar_programs_may_return_texts_of_several_models():
+    other = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["x", "y", "<eos>"], eos_token_id=2)
+    lms = [table_lm(), other]
+
+    def choose():
+        lm = lms[int(pyro.sample("which", pyro.distributions.Bernoulli(0.5)))]
+        state = lm.prompt("")
+        return state.append(pyro.sample("step", LLM(lm, state, max_tokens=3)))
+
+    posterior = Importance(choose, num_particles=40, particles="scalar", progress=False).run()
+    chosen = posterior.samples["which"][0]
+    for state, which in zip(posterior.returns[0], chosen, strict=True):
+        assert set(str(state.texts)) <= set("xy" if which else "abc")
+    assert sum(posterior.marginal(lambda state: str(state.texts)).values()) == pytest.approx(1.0)

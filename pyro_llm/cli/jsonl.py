@@ -1,0 +1,53 @@
+"""Files of JSON, one value a line, whatever bytes they hold."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pyro_llm.errors import ProblemFileError
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers and values, read one by one; empty lines are skipped.
+
+    Raises:
+        ProblemFileError: the file cannot be read, or a line is not JSON in UTF-8; it names the line.
+    """
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if line.strip():
+                    yield number, _parse(line, f"{path}:{number}")
+    except (OSError, ValueError) as error:
+        if isinstance(error, ProblemFileError):
+            raise
+        raise ProblemFileError(f"Cannot read {str(path)!r}: {error}.") from error
+
+
+def _parse(line: bytes, place: str) -> Any:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ProblemFileError(
+            f"{place}: not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}. Save the file as UTF-8."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ProblemFileError(f"{place}: not JSON: {error.msg} at column {error.colno}.") from error
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise ProblemFileError(f"{place}: {error}.") from error
+    except RecursionError as error:
+        raise ProblemFileError(f"{place}: nested too deeply.") from error
+
+
+def reason(error: ValidationError) -> str:
+    """What is wrong with a value, by field."""
+    faults = (f"{'.'.join(map(str, fault['loc'])) or 'the line'}: {fault['msg']}" for fault in error.errors())
+    return "; ".join(faults) + "."
