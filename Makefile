@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. Mia gives 6 to each of 7 friends. The number grows 4 times. How many marbles?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint format bench zoo dist clean
+.PHONY: help demo test test-real mutation lint format bench zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ test: $(VENV)/.installed-test  ## Run the tests.
 
 test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
 	$(BIN)/python -m pytest -m real tests/real
+
+mutation: $(VENV)/.installed-test  ## Break the engine in ten ways, and see the exactness tests fail each time.
+	$(BIN)/python tests/mutation/check.py
 
 lint: $(VENV)/.installed-test  ## Check style, formatting and types.
 	$(BIN)/ruff check .

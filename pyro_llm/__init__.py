@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pyro_llm import diagnostics, distributions, handlers, infer, lm, models, ops, rewards, zoo
     from pyro_llm.answers import answer
     from pyro_llm.distributions import accept
-    from pyro_llm.handlers import loop
+    from pyro_llm.handlers import loop, twist
     from pyro_llm.lm import TextState, load_lm
     from pyro_llm.rewards import load_reward
 
@@ -31,6 +31,7 @@ __all__ = [
     "models",
     "ops",
     "rewards",
+    "twist",
     "zoo",
 ]
 
@@ -41,6 +42,7 @@ _HOME = {
     "load_lm": "lm",
     "load_reward": "rewards",
     "loop": "handlers",
+    "twist": "handlers",
 }
 
 

@@ -29,6 +29,14 @@ class CapabilityError(PyroLLMError, TypeError):
     """A language model lacks an optional capability (next-token logits, say) that the caller needs."""
 
 
+class MissingExtraError(PyroLLMError, ImportError):
+    """A feature needs a package that an optional extra of `pyro-llm` installs."""
+
+
+class ConstraintError(PyroLLMError, ValueError):
+    """A constraint on texts cannot be read, or no text that the vocabulary can write satisfies it."""
+
+
 class ObservedTextError(PyroLLMError, ValueError):
     """A text cannot be a value of the distribution that it is observed from: too long, or running on after its end."""
 
@@ -71,6 +79,10 @@ class HiddenRandomnessError(ReplayError):
 
 class PlateNestingError(PyroLLMError, ValueError):
     """A plate of the program takes the dimension of the particles, or one to its left."""
+
+
+class ProposalError(PyroLLMError, ValueError):
+    """A proposal of a site is no distribution, has no log-probability, or is over other values than the site."""
 
 
 class NoTextError(PyroLLMError, TypeError):

@@ -98,12 +98,12 @@ def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):
 
 
 EXPORTS = {
-    "pyro_llm": {"TextState", "accept", "answer", "load_lm", "load_reward", "loop", "__version__"},
+    "pyro_llm": {"TextState", "accept", "answer", "load_lm", "load_reward", "loop", "twist", "__version__"},
     "pyro_llm.distributions": {"LLM", "Acceptance", "NextToken", "token_sequence"},
     "pyro_llm.lm": {"HFLanguageModel", "LanguageModel", "TableLM", "TextState"},
     "pyro_llm.rewards": {"FunctionReward", "ProcessReward", "RewardModel"},
     "pyro_llm.models": {"ReasoningSSM"},
-    "pyro_llm.infer": {"Importance", "Posterior", "SMC"},
+    "pyro_llm.infer": {"AdaptiveTempering", "Importance", "ParallelTempering", "ParticleGibbs", "Posterior", "SMC"},
     "pyro_llm.diagnostics": {"to_arviz", "to_datatree"},
 }
 

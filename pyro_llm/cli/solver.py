@@ -12,7 +12,7 @@ from pyro_llm.cli.options import SolveOptions
 from pyro_llm.errors import OptionError
 from pyro_llm.infer import SMC, Posterior
 from pyro_llm.models import ReasoningSSM
-from pyro_llm.ops.population import StepReport
+from pyro_llm.ops.steps import StepReport
 
 
 class Solver:

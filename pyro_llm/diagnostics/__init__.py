@@ -11,10 +11,22 @@ if TYPE_CHECKING:
     from pyro_llm.diagnostics.datatree import to_datatree
     from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
     from pyro_llm.diagnostics.storage import load, save
+    from pyro_llm.diagnostics.variance import evidence_variance
 
-__all__ = ["load", "plot", "plot_ancestry", "plot_answers", "plot_ess", "save", "to_arviz", "to_datatree"]
+__all__ = [
+    "evidence_variance",
+    "load",
+    "plot",
+    "plot_ancestry",
+    "plot_answers",
+    "plot_ess",
+    "save",
+    "to_arviz",
+    "to_datatree",
+]
 
 _MODULES = {
+    "evidence_variance": "variance",
     "load": "storage",
     "plot": "plots",
     "plot_ancestry": "ancestry",

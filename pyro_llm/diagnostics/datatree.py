@@ -33,8 +33,17 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | `sample_stats` | chain, draw | `log_weight`, `ancestor`, `log_prior`, `log_likelihood`, `lp` |
     | | chain | `log_marginal_likelihood`, `ess` |
     | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
+    | | chain, step | `inverse_temperature`, if the factors were tempered |
     | | chain, step, draw | `ancestor`, `log_factor` |
+    | | chain, step; step | `island`, `exchanged`: only of runs that could be exchanged |
     | `observed_data` | | observed sites |
+    | `tempering` | rung | `inverse_temperature`; `swap_rate` with the next rung, NaN for the last |
+    | | chain | `round_trips` |
+    | | chain, rung, draw | `log_likelihood`, not tempered, at each rung |
+
+    Of Markov chains, `draw` is the iteration, `sample_stats` has the `lowest_ess` and the number of `resamplings` of
+    the sweep that made it, `smc` has no steps, and `log_marginal_likelihood` is that of the first iteration. Parallel
+    tempering alone has `tempering`.
 
     The `text` and functionals that are strings (no answer being `""`) are coordinates of `posterior`, so that
     `az.summary` passes them by. `log_weight` is normalised within a chain, `ancestor` in `sample_stats` the slot at the
@@ -54,6 +63,7 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
         "sample_stats": _sample_stats(posterior),
         "smc": _smc(posterior),
         "observed_data": _sites(posterior.observed, (), ()),
+        "tempering": _tempering(posterior),
     }
     tree = xr.DataTree.from_dict(
         {name: dataset for name, dataset in groups.items() if dataset.sizes or dataset.variables}
@@ -105,6 +115,8 @@ def _sample_stats(posterior: Posterior) -> xr.Dataset:
         "log_likelihood": posterior.log_likelihood.numpy(),
         "lp": posterior.lp.numpy(),
     }
+    if posterior.chains is not None:
+        by_particle |= {"lowest_ess": posterior.chains.lowest_ess, "resamplings": posterior.chains.resamplings}
     by_chain = {"log_marginal_likelihood": posterior.log_evidence.numpy(), "ess": posterior.ess().numpy()}
     variables = {name: (PARTICLE, values) for name, values in by_particle.items()}
     return xr.Dataset(
@@ -117,8 +129,13 @@ def _smc(posterior: Posterior) -> xr.Dataset:
     by_step = {
         name: getattr(stats, name) for name in ("ess", "log_evidence_increment", "resampled", "unique_ancestors")
     }
+    if stats.inverse_temperature is not None:
+        by_step["inverse_temperature"] = stats.inverse_temperature
     by_slot = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
-    variables = {name: (("chain", "step"), values) for name, values in by_step.items()}
+    variables: dict[str, Any] = {name: (("chain", "step"), values) for name, values in by_step.items()}
+    if stats.islands is not None:
+        variables["island"] = (("chain", "step"), stats.islands)
+        variables["exchanged"] = (("step",), stats.exchanged)
     return xr.Dataset(
         variables | {name: (("chain", "step", "draw"), values) for name, values in by_slot.items()},
         coords={
@@ -126,6 +143,21 @@ def _smc(posterior: Posterior) -> xr.Dataset:
             "step": np.arange(stats.num_steps),
             "site": ("step", np.array(stats.names, dtype=object)),
         },
+    )
+
+
+def _tempering(posterior: Posterior) -> xr.Dataset:
+    tempering = None if posterior.chains is None else posterior.chains.tempering
+    if tempering is None:
+        return xr.Dataset()
+    return xr.Dataset(
+        {
+            "inverse_temperature": ("rung", tempering.inverse_temperatures),
+            "swap_rate": ("rung", np.append(tempering.swap_rates, np.nan)),
+            "round_trips": ("chain", tempering.round_trips),
+            "log_likelihood": (("chain", "rung", "draw"), tempering.log_likelihood),
+        },
+        coords={**_particles(posterior), "rung": np.arange(len(tempering.inverse_temperatures))},
     )
 
 

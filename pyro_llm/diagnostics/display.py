@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from pyro_llm.answers import answer
+from pyro_llm.infer.markov_chains import Tempering
 from pyro_llm.infer.posterior import Posterior
-from pyro_llm.infer.runs import spread_is_known
+from pyro_llm.infer.runs import evidence_of_families, spread_is_known
 
 MAX_ANSWERS = 5
 MAX_RUNS = 8
@@ -42,10 +43,10 @@ def to_html(posterior: Posterior) -> str:
 
 def title(posterior: Posterior) -> str:
     """Algorithm and size."""
-    runs = f"{posterior.num_runs} run{'s' if posterior.num_runs > 1 else ''}"
-    return (
-        f"Posterior by {posterior.settings.get('algorithm', 'inference')}: {runs} × {posterior.num_particles} particles"
-    )
+    run, particles = ("run", "particles") if posterior.chains is None else ("chain", "draws")
+    runs = f"{posterior.num_runs} {run}{'s' if posterior.num_runs > 1 else ''}"
+    algorithm = posterior.settings.get("algorithm", "inference")
+    return f"Posterior by {algorithm}: {runs} × {posterior.num_particles} {particles}"
 
 
 def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
@@ -53,8 +54,13 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     table = [
         ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
         *([("runs", [note])] if (note := no_error_bars(posterior)) else []),
-        ("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]),
     ]
+    if posterior.chains is None:
+        table.append(("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]))
+    else:
+        table.append(("updates", _updates(posterior)))
+        if posterior.chains.tempering is not None:
+            table.append(("swaps", _swaps(posterior.chains.tempering)))
     stats = posterior.stats
     if stats.num_steps:
         table.append(("steps", [f"{stats.num_steps}, resampled after {_range(stats.resampled.sum(-1))} of them"]))
@@ -70,6 +76,20 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     return table
 
 
+def _updates(posterior: Posterior) -> list[str]:
+    rates = {site: float(rate.mean()) for site, rate in posterior.update_rates().items()}
+    if not rates or posterior.num_particles == 1:
+        return ["none, for a single draw"]
+    least = min(rates, key=rates.__getitem__)
+    return [f"{rates[least]:.0%} of draws renew {shorten(least)}, other sites more often"]
+
+
+def _swaps(tempering: Tempering) -> list[str]:
+    rates = "  ".join(f"{rate:.0%}" for rate in tempering.swap_rates)
+    trips = "  ".join(str(trips) for trips in tempering.round_trips[:MAX_RUNS])
+    return [f"{rates} between {len(tempering.inverse_temperatures)} rungs", f"round trips by chain: {trips}"]
+
+
 def shows_answers(posterior: Posterior) -> bool:
     """Whether there is an answer to each particle: it has one text, and some run is alive."""
     return posterior.has_texts and posterior.written.single and bool(posterior.log_evidence.isfinite().any())
@@ -77,13 +97,16 @@ def shows_answers(posterior: Posterior) -> bool:
 
 def no_error_bars(posterior: Posterior) -> str | None:
     """Why there are no error bars although there are several runs, and what to do; None where there are."""
-    if posterior.num_runs == 1 or spread_is_known(posterior.log_evidence):
+    families = evidence_of_families(posterior.pooling, posterior.stats.founders)
+    if posterior.num_runs == 1 or spread_is_known(families):
         return None
-    alive = int(posterior.log_evidence.isfinite().sum())
+    alive = int(families.isfinite().sum())
     if alive == 0:
         return None
-    share = float(torch.softmax(posterior.log_evidence, 0).max())
+    share = float(torch.softmax(families, 0).max())
     part = "all" if alive == 1 else "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+    if posterior.stats.num_exchanges:
+        return f"the descendants of one run hold {part} of the evidence: error bars need more runs"
     return f"one run holds {part} of the evidence: error bars need more particles or runs"
 
 

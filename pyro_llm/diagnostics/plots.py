@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.ancestry import plot_ancestry
+from pyro_llm.diagnostics.chains import plot_chains
 from pyro_llm.diagnostics.display import no_error_bars, shows_answers, title
 from pyro_llm.diagnostics.figure import (
     FAINT,
@@ -34,6 +35,8 @@ MAX_ANSWERS = 8
 def plot(posterior: Posterior, run: int = 0) -> Figure:
     """Answers on the left (if each particle is a text), ESS by step above the ancestry of one run on the right.
 
+    Of Markov chains, the trace of the log joint density and the update rate of each site are on the right.
+
     Args:
         posterior: what to show.
         run: the run whose ancestry is drawn.
@@ -45,6 +48,12 @@ def plot(posterior: Posterior, run: int = 0) -> Figure:
     figure = new_figure(13 if with_answers else 9, 7)
     mosaic: Any = [["answers", "ess"], ["answers", "ancestry"]] if with_answers else [["ess"], ["ancestry"]]
     axes = figure.subplot_mosaic(mosaic, width_ratios=[2, 3] if with_answers else None, height_ratios=[2, 5])
+    if posterior.chains is not None:
+        if with_answers:
+            plot_answers(posterior, axes["answers"])
+        plot_chains(posterior, axes["ess"], axes["ancestry"], run=run)
+        figure.suptitle(title(posterior), x=0.01, ha="left", color=INK, parse_math=False)
+        return figure
     axes["ess"].sharex(axes["ancestry"])
     if with_answers:
         plot_answers(posterior, axes["answers"])

@@ -13,6 +13,7 @@ import xarray as xr
 from pyro_llm.diagnostics.datatree import SCHEMA_VERSION, strings, to_datatree
 from pyro_llm.diagnostics.files import written_whole
 from pyro_llm.errors import PosteriorFileError
+from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.readings import Texts
 from pyro_llm.infer.stats import StepStats
@@ -84,6 +85,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         cost=Cost(**json.loads(tree.attrs["cost"])),
         settings=json.loads(tree.attrs["settings"]),
         written=written,
+        chains=_chains(tree),
         not_saved=tree.attrs.get("not_saved"),
     )
 
@@ -99,6 +101,22 @@ def _tensor(variable: xr.DataArray) -> torch.Tensor:
     return tensor.to(getattr(torch, variable.attrs.get("dtype", str(tensor.dtype).removeprefix("torch."))))
 
 
+def _chains(tree: xr.DataTree) -> MarkovChains | None:
+    sample_stats = tree["sample_stats"].dataset
+    if "lowest_ess" not in sample_stats:
+        return None
+    tempering = None
+    if "tempering" in tree.children:
+        ladder = tree["tempering"].dataset
+        tempering = Tempering(
+            inverse_temperatures=ladder["inverse_temperature"].values,
+            swap_rates=ladder["swap_rate"].values[:-1],
+            round_trips=ladder["round_trips"].values,
+            log_likelihood=ladder["log_likelihood"].values,
+        )
+    return MarkovChains(sample_stats["lowest_ess"].values, sample_stats["resamplings"].values, tempering)
+
+
 def _step_stats(smc: xr.Dataset) -> StepStats:
     return StepStats(
         names=list(_unescape(smc["site"])),
@@ -107,6 +125,9 @@ def _step_stats(smc: xr.Dataset) -> StepStats:
         resampled=smc["resampled"].values.astype(bool),
         ancestors=smc["ancestor"].values,
         log_factor=smc["log_factor"].values,
+        inverse_temperature=smc["inverse_temperature"].values if "inverse_temperature" in smc else None,
+        islands=smc["island"].values if "island" in smc else None,
+        exchanged=smc["exchanged"].values.astype(bool) if "exchanged" in smc else None,
     )
 
 

@@ -81,6 +81,17 @@ class LLM(TextDistribution):
         """Rows of tokens with nothing but padding after their end."""
         return token_sequence(self.lm.vocabulary_size, terminator=terminator(self.lm, self.decoding.stop))
 
+    def log_prob_of_draw(self, value: Tensor) -> Tensor:
+        """Log-probability that the model writes `value` and stops there; `-inf` for beginnings of longer steps.
+
+        So nothing but padding has probability 1 after a finished text, and 0 after any other. Shape as in `log_prob`.
+        """
+        tokens = value.reshape(-1, value.shape[-1])
+        ending = terminator(self.lm, self.decoding.stop)
+        complete = ending.ended(ending.states(tokens)).any(-1) | (tokens != PAD).all(-1)
+        complete = complete.reshape(value.shape[:-1]) | self.state.finished
+        return self.log_prob(value).masked_fill(~complete, -torch.inf)
+
     def encode(self, text: str, eos: bool = False) -> Tensor:
         """A text as a value of this distribution, to observe it, say. Shape `[max_tokens]`.
 

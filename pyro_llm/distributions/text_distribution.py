@@ -93,6 +93,13 @@ class TextDistribution(TorchDistribution):
             log_prob = self._score(state, state_rows(state, batch_shape), tokens).reshape(batch_shape)
         return track_provenance(log_prob, provenance)
 
+    def log_prob_of_draw(self, value: Tensor) -> Tensor:
+        """Log-probability that a draw is exactly `value`: that of `log_prob`, or `-inf` where it can be no draw.
+
+        Inference algorithms that put a value drawn after one text behind another need it. Shape as in `log_prob`.
+        """
+        return self.log_prob(value)
+
     def _score(self, state: TextState, rows: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of flattened values `tokens`, `[rows, max_tokens]`, after the rows `rows` of `state`."""
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ class _Draw:
     """What is drawn from one distribution: its rows that are still writing, and where the draws go."""
 
     distribution: TextDistribution
+    batch_shape: Size
     session: Session
     prefix: Prefix
     writing: Tensor
@@ -39,14 +40,18 @@ class _Draw:
         log_prob = torch.zeros(rows.numel(), dtype=torch.float64, device=tokens.device)
         writing = (~state.finished.reshape(-1)[rows]).nonzero().squeeze(-1)
         prefix = state.prefix(rows[writing])
-        return cls(distribution, distribution.session, prefix, writing, first_slot, tokens, log_prob)
+        return cls(distribution, batch_shape, distribution.session, prefix, writing, first_slot, tokens, log_prob)
 
     def law(self) -> tuple[object, ...]:
         """Draws that agree in this can be made in one batch."""
         return id(self.session), self.distribution.decoding, self.prefix.prompt_tokens.cpu().numpy().tobytes()
 
 
-def draw_together(distributions: Sequence[TextDistribution], batch_shapes: Sequence[Size]) -> list[Tensor]:
+def draw_together(
+    distributions: Sequence[TextDistribution],
+    batch_shapes: Sequence[Size],
+    draw_batch: Callable[[Sequence[_Draw], int], None] | None = None,
+) -> list[Tensor]:
     """Draw from each distribution a batch of values, and remember their log-probabilities.
 
     One number is drawn from torch's generator. It keys the draw of each token, with its place in the row and the slot
@@ -55,6 +60,8 @@ def draw_together(distributions: Sequence[TextDistribution], batch_shapes: Seque
     Args:
         distributions: what to draw from.
         batch_shapes: for each, the shape of the batch to draw, to which its own broadcasts.
+        draw_batch: given draws of one law and the seed, fills in their tokens and log-probabilities; by default, as the
+            model's session samples.
 
     Returns:
         For each, int64 values of its batch shape followed by its event shape.
@@ -70,7 +77,7 @@ def draw_together(distributions: Sequence[TextDistribution], batch_shapes: Seque
     for draw in writing:
         batches.setdefault(draw.law() if len(writing) > 1 else (), []).append(draw)
     for batch in batches.values():
-        _draw_batch(batch, seed)
+        (draw_batch or _draw_batch)(batch, seed)
     values = []
     for draw, batch_shape in zip(draws, batch_shapes, strict=True):
         value = draw.tokens.reshape(batch_shape + draw.distribution.event_shape)
@@ -86,8 +93,8 @@ def state_rows(state: TextState, batch_shape: Size) -> Tensor:
     return rows.reshape(shape).expand(batch_shape).reshape(-1)
 
 
-def _draw_batch(batch: Sequence[_Draw], seed: int) -> None:
-    """Draw for all rows of draws of one law."""
+def joined_rows(batch: Sequence[_Draw], seed: int) -> tuple[Prefix, SamplingKey]:
+    """The rows that are still writing of draws of one law, in one batch of the model."""
     width = max(draw.prefix.tokens.shape[-1] for draw in batch)
     prefix = Prefix(
         prompt_tokens=batch[0].prefix.prompt_tokens,
@@ -95,6 +102,12 @@ def _draw_batch(batch: Sequence[_Draw], seed: int) -> None:
         lengths=torch.cat([draw.prefix.lengths for draw in batch]),
     )
     key = SamplingKey(seed, torch.cat([draw.first_slot + draw.writing for draw in batch]))
+    return prefix, key
+
+
+def _draw_batch(batch: Sequence[_Draw], seed: int) -> None:
+    """Draw for all rows of draws of one law."""
+    prefix, key = joined_rows(batch, seed)
     drawn = batch[0].session.sample(prefix, batch[0].distribution.decoding, key)
     sizes = [len(draw.prefix) for draw in batch]
     for draw, tokens, log_prob in zip(batch, drawn.tokens.split(sizes), drawn.log_prob.split(sizes), strict=True):

@@ -26,8 +26,12 @@ def scored(msg: Any) -> Tensor:
     """The log-probability of a site's value, scaled and masked by the handlers of the program."""
     if msg["mask"] is False:
         return torch.zeros(())
-    log_prob = msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"])
-    return scale_and_mask(log_prob, msg["scale"], msg["mask"])
+    return scaled(msg, msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"]))
+
+
+def scaled(msg: Any, log_prob: Tensor) -> Tensor:
+    """A log-probability at a site, scaled and masked by the handlers of the program."""
+    return torch.zeros(()) if msg["mask"] is False else scale_and_mask(log_prob, msg["scale"], msg["mask"])
 
 
 def check_plates(msg: Any, particle_plate: str, particle_dim: int) -> None:

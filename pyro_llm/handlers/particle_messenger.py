@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,18 @@ from torch import Tensor
 
 from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.loop_record import LoopRecords
-from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scored
+from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scaled, scored
+from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import RandomnessWatch
 from pyro_llm.handlers.record import Site, SiteRecord
 from pyro_llm.handlers.structures import ParticleAxis
+from pyro_llm.handlers.twist import evaluated
 from pyro_llm.ops.population import Population
 
 PARTICLE_PLATE = "_pyro_llm_particles"
 COMPARED_REPLAYS = 2
+
+LookAhead = Callable[[str, Any], Tensor]
 
 
 class Restart(BaseException):
@@ -37,16 +42,20 @@ class ParticleMessenger(Messenger):
     Args:
         population: the weights.
         dim: dimension of the particle plate, `-1 - max_plate_nesting`.
+        look_ahead: log of the first-stage weight of each particle, from the name and the distribution of the latent
+            site that comes next.
     """
 
-    def __init__(self, population: Population, dim: int) -> None:
+    def __init__(self, population: Population, dim: int, look_ahead: LookAhead | None = None) -> None:
         super().__init__()
         self.population = population
+        self.look_ahead = look_ahead
         self.axis = ParticleAxis(population.num_runs, population.num_particles, dim)
         self.record = SiteRecord(self._carries_no_factor)
         self.restarts = -1
         self._loops = LoopRecords(self)
         self._watch = RandomnessWatch()
+        self._proposals: dict[str, Any] = {}  # that the values of sites which are being met were drawn from
 
     def __enter__(self) -> ParticleMessenger:
         self.restarts += 1
@@ -82,20 +91,42 @@ class ParticleMessenger(Messenger):
     def _pyro_post_param(self, msg: Any) -> None:
         self._watch.begin(f"parameter {msg['name']!r}")
 
+    def _pyro_twist(self, msg: Any) -> None:
+        name = msg["name"]
+        if self.record.visit(name, "twist") is None:
+            self._watch.end(f"twist {name!r}")
+            self.population.declare_potential("twist", name, self._by_particle(name, evaluated(msg)))
+            self.record.add(Site(name, "twist", None))
+            self._watch.begin(f"twist {name!r}")
+        msg["done"] = True
+
     def _pyro_sample(self, msg: Any) -> None:
         kind = kind_of(msg)
         site = self.record.visit(msg["name"], kind)
         if site is None:
             self._watch.end(f"site {msg['name']!r}")
             check_plates(msg, PARTICLE_PLATE, self.axis.dim)
-            if kind == "latent" and not msg["done"] and self.population.resample_degenerate_runs():
-                raise Restart
+            if kind == "latent" and not msg["done"]:
+                self._resample_or_propose(msg)
             return
         if self.restarts <= COMPARED_REPLAYS:
             self._watch.check(f"site {msg['name']!r}")
             compare_with_record(site, msg, partial(self.carry, generation=site.met))
         if kind in ("latent", "subsample"):
             msg["value"], msg["done"] = self._present_value(site), True
+
+    def _resample_or_propose(self, msg: Any) -> None:
+        """Before a fresh latent value: restart the program if a run is resampled, else draw from a proposal if any."""
+        name = msg["name"]
+        if self.look_ahead is not None and self.population.may_resample:
+            log_potential = self._by_particle(name, torch.as_tensor(self.look_ahead(name, msg["fn"])))
+            self.population.declare_potential("look-ahead before site", name, log_potential)
+        if self.population.resample_degenerate_runs():
+            raise Restart
+        proposal = proposal_of(msg)
+        if proposal is not None:
+            self._proposals[name] = proposal
+            msg["value"], msg["done"] = proposal.sample(), True
 
     def _pyro_post_sample(self, msg: Any) -> None:
         name, kind = msg["name"], kind_of(msg)
@@ -110,7 +141,7 @@ class ParticleMessenger(Messenger):
             site.fn = msg["fn"]
         if kind == "latent":
             site.event_dim = getattr(msg["fn"], "event_dim", None)
-            site.log_prob = self._log_prior(msg)
+            site.log_prob = self._weigh_draw(msg) if name in self._proposals else self._log_prior(msg)
         elif kind == "observed":
             self.population.fold(name, self._by_particle(name, scored(msg)))
             site.step = len(self.population.steps) - 1
@@ -147,6 +178,12 @@ class ParticleMessenger(Messenger):
             slots = self.population.lineage.ancestors_in(site.generation)
             site.replace_value(self.axis.gather(site.value, slots, site.event_dim), self.generation)
         return site.value
+
+    def _weigh_draw(self, msg: Any) -> Tensor:
+        name = msg["name"]
+        log_prob, log_ratio = weigh_draw(msg, self._proposals.pop(name))
+        self.population.reweigh(name, self._by_particle(name, log_ratio))
+        return self._by_particle(name, scaled(msg, log_prob))
 
     def _log_prior(self, msg: Any) -> Tensor:
         try:

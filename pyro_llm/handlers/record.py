@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_llm.errors import DuplicateSiteError, ReplayError
 
-SiteKind = Literal["latent", "observed", "deterministic", "subsample"]
+SiteKind = Literal["latent", "observed", "deterministic", "subsample", "twist"]
 
 REPLAY_ADVICE = (
     "A program is replayed after resampling and must then repeat itself: given the values of its latent sites, nothing "
@@ -25,7 +25,7 @@ class Site:
 
     Attributes:
         name: the name of the site.
-        kind: what it is; `"subsample"` is the subsample of a plate.
+        kind: what it is; `"subsample"` is the subsample of a plate, `"twist"` no sample site but a declared potential.
         value: its value, in generation `generation`.
         generation: the number of resamplings before `value`.
         met: the number of resamplings before the site was first met.

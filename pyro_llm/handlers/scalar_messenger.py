@@ -12,9 +12,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_llm.handlers.loop_record import LoopRecords
-from pyro_llm.handlers.messages import compare_with_record, kind_of, scored
+from pyro_llm.handlers.messages import compare_with_record, kind_of, scaled, scored
+from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import RandomnessWatch
 from pyro_llm.handlers.record import Site, SiteRecord
+from pyro_llm.handlers.twist import evaluated
 
 COMPARED_REPLAYS = 2
 
@@ -48,10 +50,15 @@ class ScalarMessenger(Messenger):
     of other particles. A distribution class says so by static or class methods
     `sample_together(distributions) -> values` and `log_prob_together(distributions, values) -> log-probabilities`,
     lists with one item for each distribution.
+
+    Args:
+        look_ahead: log of the particle's first-stage weight, from the name and the distribution of the latent site
+            that comes next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look_ahead: Callable[[str, Any], Any] | None = None) -> None:
         super().__init__()
+        self.look_ahead = look_ahead
         self.record = SiteRecord(may_skip=lambda site: False)
         self.loops = LoopRecords(self)
         self.ended = False
@@ -60,16 +67,19 @@ class ScalarMessenger(Messenger):
         self.returned: Any = None
         self.new_factors: list[tuple[str, float]] = []
         self.log_prior = 0.0
+        self.new_log_ratios: list[tuple[str, float]] = []  # of the draws from proposals, by site
+        self.log_potentials: dict[str, tuple[str, float]] = {}  # part -> (site, log-potential)
         self._answers: dict[str, tuple[Any, Any]] = {}
         self._watch = RandomnessWatch()
         self._replays = -1
 
     def fork(self) -> ScalarMessenger:
         """A particle with the same past, that goes on by itself."""
-        other = ScalarMessenger()
+        other = ScalarMessenger(self.look_ahead)
         other.record, other.loops = self.record.fork(), self.loops.fork(other)
         other.ended, other.returned, other.log_prior = self.ended, self.returned, self.log_prior
         other.request, other._replays = self.request, self._replays
+        other.log_potentials = dict(self.log_potentials)
         return other
 
     def advance(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -108,6 +118,14 @@ class ScalarMessenger(Messenger):
         msg["value"] = self.loops.enter(msg["name"])
         msg["done"] = True
 
+    def _pyro_twist(self, msg: Any) -> None:
+        name = msg["name"]
+        if self.record.visit(name, "twist") is None:
+            self._watch.end(f"twist {name!r}")
+            self.log_potentials["twist"] = name, evaluated(msg).double().sum().item()
+            self.record.add(Site(name, "twist", None))
+        msg["done"] = True
+
     def _pyro_sample(self, msg: Any) -> None:
         name, kind = msg["name"], kind_of(msg)
         site = self.record.visit(name, kind)
@@ -124,17 +142,29 @@ class ScalarMessenger(Messenger):
             if name in self._answers:
                 msg["value"], msg["done"] = self._answers[name][1], True
                 return
-            # The copies that resampling makes of this particle ask for the same, so the request need not be made anew.
-            self.may_be_resampled = bool(self.new_factors)
-            if hasattr(type(msg["fn"]), "sample_together"):
-                self.request = Request("sample", name, msg["fn"])
-            if self.may_be_resampled or self.request is not None:
-                raise _Stop
+            self._stop_or_propose(msg)
             return
         scored_together = kind == "observed" and hasattr(type(msg["fn"]), "log_prob_together")
         if scored_together and name not in self._answers and not _masked_out(msg):
             self.request = Request("log_prob", name, msg["fn"], msg["value"])
             raise _Stop
+
+    def _stop_or_propose(self, msg: Any) -> None:
+        """Before a fresh latent value: stop where others are waited for, else draw from a proposal if there is one."""
+        name, fn = msg["name"], msg["fn"]
+        self.may_be_resampled = bool(self.new_factors)
+        if self.may_be_resampled and self.look_ahead is not None:
+            log_potential = torch.as_tensor(self.look_ahead(name, fn)).double().sum().item()
+            self.log_potentials["look-ahead before site"] = name, log_potential
+        proposal = proposal_of(msg)
+        # The copies that resampling makes of this particle ask for the same, so the request need not be made anew.
+        if hasattr(type(fn if proposal is None else proposal), "sample_together"):
+            self.request = Request("sample", name, fn if proposal is None else proposal)
+        if self.may_be_resampled or self.request is not None:
+            raise _Stop
+        if proposal is not None:
+            self._answers[name] = proposal, proposal.sample()
+            msg["value"], msg["done"] = self._answers[name][1], True
 
     def _pyro_post_sample(self, msg: Any) -> None:
         name, kind = msg["name"], kind_of(msg)
@@ -145,7 +175,11 @@ class ScalarMessenger(Messenger):
             return
         fn, answer = self._answers.pop(name, (None, None))
         site = Site(name, kind, msg["value"], fn=msg["fn"] if self._replays < COMPARED_REPLAYS else None)
-        if kind == "latent":
+        if kind == "latent" and fn is not None and msg["infer"].get("proposal") is not None:
+            log_prob, log_ratio = weigh_draw(msg, fn)
+            self.new_log_ratios.append((name, log_ratio.sum().item()))
+            self.log_prior += scaled(msg, log_prob).double().sum().item()
+        elif kind == "latent":
             self.log_prior += _log_prior(msg if fn is None else {**msg, "fn": fn})
         elif kind == "observed":
             if fn is not None:

@@ -11,18 +11,24 @@ from pyro_llm.errors import (
     OptionError,
     PlateNestingError,
     PosteriorFileError,
+    ProposalError,
     PyroLLMError,
     ReplayError,
 )
 from pyro_llm.infer.importance import Importance
 from pyro_llm.infer.marginal import Marginal
+from pyro_llm.infer.markov_chains import MarkovChains, Tempering
+from pyro_llm.infer.parallel_tempering import ParallelTempering
+from pyro_llm.infer.particle_gibbs import ParticleGibbs
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.smc import SMC
 from pyro_llm.infer.stats import StepStats
-from pyro_llm.ops.population import StepReport
+from pyro_llm.ops.steps import StepReport
+from pyro_llm.ops.tempering import AdaptiveTempering
 
 __all__ = [
     "SMC",
+    "AdaptiveTempering",
     "AllParticlesDeadError",
     "BatchedBranchError",
     "DeadRunWarning",
@@ -30,14 +36,19 @@ __all__ = [
     "HiddenRandomnessError",
     "Importance",
     "Marginal",
+    "MarkovChains",
     "NoTextError",
     "NonFiniteWeightError",
     "OptionError",
+    "ParallelTempering",
+    "ParticleGibbs",
     "PlateNestingError",
     "Posterior",
     "PosteriorFileError",
+    "ProposalError",
     "PyroLLMError",
     "ReplayError",
     "StepReport",
     "StepStats",
+    "Tempering",
 ]

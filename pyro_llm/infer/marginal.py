@@ -6,10 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from math import nan, sqrt
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_llm.infer.runs import spread_is_known
+from pyro_llm.infer.runs import evidence_of_families, spread_is_known
 
 
 class Marginal(dict[Any, float]):
@@ -18,8 +20,8 @@ class Marginal(dict[Any, float]):
     An ordinary dictionary besides. Values that no particle of positive weight takes are absent.
 
     Attributes:
-        standard_errors: the standard error of each probability over runs; NaN for a single run, and where one run
-            holds nearly all the evidence (see `pyro_llm.infer.runs`).
+        standard_errors: the standard error of each probability over runs; NaN for a single run, and where one run (or
+            the descendants of one, if runs were exchanged) holds nearly all the evidence (see `pyro_llm.infer.runs`).
         num_runs: the runs that were pooled.
 
     Example:
@@ -49,7 +51,13 @@ class Marginal(dict[Any, float]):
         return f"Marginal({{{', '.join(items)}}})"
 
 
-def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, log_evidence: Tensor) -> Marginal:
+def pooled_marginal(
+    values: Sequence[Sequence[Hashable]],
+    log_weights: Tensor,
+    log_evidence: Tensor,
+    founders: NDArray[np.int64] | None = None,
+    num_exchanges: int = 0,
+) -> Marginal:
     """The distribution of `values` over the particles of all runs, each run weighed by its evidence.
 
     With Z_j the evidence of run j and p_j a value's probability in it, the estimate is the ratio
@@ -58,10 +66,16 @@ def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, l
     that would be nearly zero whatever the error is, so it is NaN if `spread_is_known` says no. Of values that no run
     has met it says nothing.
 
+    Where runs were exchanged n times, those with a common founder f depend on each other, and the estimate of Lee &
+    Whiteley (2018), "Variance estimation in the particle filter", with runs as particles takes its place:
+    Var(p) ≈ (R / (R - 1))^(n + 1) Σ_f (Σ_{j from f} W_j (p_j - p))².
+
     Args:
         values: one hashable value per particle, `[R][N]`.
         log_weights: normalised within each run, `[R, N]`.
         log_evidence: `[R]`, at least one of them finite.
+        founders: the first run from which each run descends. `[R]`; by default itself.
+        num_exchanges: n.
     """
     run_weights = torch.softmax(log_evidence.double(), 0).tolist()
     weights = log_weights.double().exp()
@@ -80,11 +94,12 @@ def pooled_marginal(values: Sequence[Sequence[Hashable]], log_weights: Tensor, l
         for value, probability in within.items():
             probabilities[value] = probabilities.get(value, 0.0) + run_weight * probability
     standard_errors = dict.fromkeys(probabilities, nan)
-    if spread_is_known(log_evidence):
+    families = np.arange(num_runs) if founders is None else founders
+    if spread_is_known(evidence_of_families(log_evidence, families)):
+        inflation = (num_runs / (num_runs - 1)) ** (num_exchanges + 1)
         for value, pooled in probabilities.items():
-            squares = (
-                (run_weight * (within.get(value, 0.0) - pooled)) ** 2
-                for within, run_weight in zip(by_run, run_weights, strict=True)
-            )
-            standard_errors[value] = sqrt(num_runs / (num_runs - 1) * sum(squares))
+            deviations = dict.fromkeys(families.tolist(), 0.0)
+            for family, within, run_weight in zip(families.tolist(), by_run, run_weights, strict=True):
+                deviations[family] += run_weight * (within.get(value, 0.0) - pooled)
+            standard_errors[value] = sqrt(inflation * sum(deviation**2 for deviation in deviations.values()))
     return Marginal(probabilities, standard_errors, num_runs)

@@ -8,9 +8,11 @@ from typing import Any, Literal, get_args
 
 from pyro_llm.errors import OptionError
 from pyro_llm.ops.resampling import resampling_scheme
+from pyro_llm.ops.resampling_rule import ResamplingRule
 
 ParticleMode = Literal["vectorized", "scalar"]
-ResamplingName = Literal["systematic", "multinomial"]
+ResamplingName = Literal["systematic", "multinomial", "stratified", "residual", "ssp", "killing", "optimal"]
+DEFAULT_ESS_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,24 +24,62 @@ class ParticleOptions:
     """
 
     num_particles: int
-    ess_threshold: float = 0.5
+    ess_threshold: float = DEFAULT_ESS_THRESHOLD
     num_runs: int = 1
     particles: ParticleMode = "vectorized"
     max_plate_nesting: int = 0
     resampling: ResamplingName = "systematic"
+    resample_when: ResamplingRule | None = None
+    island_threshold: float | None = None
 
     def __post_init__(self) -> None:
         check_integer("num_particles", self.num_particles, at_least=1)
         check_integer("num_runs", self.num_runs, at_least=1)
         check_integer("max_plate_nesting", self.max_plate_nesting, at_least=0)
-        threshold: Any = self.ess_threshold
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        if not _is_fraction(self.ess_threshold):
             raise OptionError(
-                f"ess_threshold={threshold!r}: give a fraction of the particles from 0 (never resample) to 1 (always)."
+                f"ess_threshold={self.ess_threshold!r}: give a fraction of the particles from 0 (never resample) to 1 "
+                "(always); a rule of your own is `resample_when`."
             )
         if self.particles not in get_args(ParticleMode):
             raise OptionError(f"particles={self.particles!r}: choose 'vectorized' or 'scalar'.")
         resampling_scheme(self.resampling)
+        self._check_rule()
+        self._check_islands()
+
+    def settings(self) -> dict[str, Any]:
+        """The options as they are reported: without those that are not in use, functions by their names."""
+        settings = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.resample_when is not None:
+            del settings["ess_threshold"]
+            settings["resample_when"] = getattr(self.resample_when, "__qualname__", None) or repr(self.resample_when)
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _check_rule(self) -> None:
+        if self.resample_when is None:
+            return
+        if not callable(self.resample_when):
+            raise OptionError(
+                f"resample_when={self.resample_when!r}: give a function of the log-weights [R, N] that says of each "
+                "run whether to resample it, a bool tensor [R]; for a fraction there is `ess_threshold`."
+            )
+        if self.ess_threshold != DEFAULT_ESS_THRESHOLD:
+            raise OptionError(f"Give either ess_threshold={self.ess_threshold!r} or resample_when, not both.")
+
+    def _check_islands(self) -> None:
+        if self.island_threshold is None:
+            return
+        if not _is_fraction(self.island_threshold):
+            raise OptionError(
+                f"island_threshold={self.island_threshold!r}: give a fraction of the runs from 0 (never exchange them) "
+                "to 1 (always), or None."
+            )
+        if self.num_runs == 1:
+            raise OptionError("island_threshold: a single run has no other to be exchanged with; set num_runs.")
+
+
+def _is_fraction(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 1
 
 
 def check_integer(name: str, value: Any, at_least: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, ParticleMessenger, Restart
+from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, LookAhead, ParticleMessenger, Restart
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.ops.population import Population
 
@@ -39,9 +39,10 @@ def run_vectorized(
     kwargs: dict[str, Any],
     population: Population,
     max_plate_nesting: int,
+    look_ahead: LookAhead | None = None,
 ) -> ParticleRun:
     """Execute `model` on all particles of all runs at once, replaying it whenever some run is resampled."""
-    messenger = ParticleMessenger(population, dim=-1 - max_plate_nesting)
+    messenger = ParticleMessenger(population, -1 - max_plate_nesting, look_ahead)
     plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
     with explained_batching(max_plate_nesting), explained_factors(messenger.record.sites):
         while True:

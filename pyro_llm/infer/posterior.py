@@ -6,15 +6,17 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from itertools import chain
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_llm.errors import AllParticlesDeadError
+from pyro_llm.infer.best import Score, best_particle
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
-from pyro_llm.infer.particle_values import hashable, particle_value, particle_values
+from pyro_llm.infer.markov_chains import MarkovChains, update_rates
+from pyro_llm.infer.particle_values import hashable, particle_values
 from pyro_llm.infer.readings import LogEvidence, Particle, Texts, no_texts
 from pyro_llm.infer.resample import resampled
 from pyro_llm.infer.stats import StepStats
@@ -31,20 +33,23 @@ class Posterior:
     """Weighted particles from R independent runs of N particles each.
 
     Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
-    pooled in proportion to it, and their spread gives the error bars.
+    pooled in proportion to it, and their spread gives the error bars (where runs were exchanged, that of the runs that
+    they descend from). If `chains` is set, runs are Markov chains, particles are successive draws of equal weight, and
+    chains are pooled equally.
 
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
         returns: what the model returned, its batch reshaped to `[R, N]`. None after `load`, unless a tensor.
         not_saved: after `load`, the type of a return value that the file does not hold; else None.
         log_weights: float64 `[R, N]`, normalised within each run.
-        log_evidence: log of each run's estimate of the evidence. Float64 `[R]`.
+        log_evidence: log of each run's estimate of the evidence (of a Markov chain's first iteration). Float64 `[R]`.
         log_prior: log-probability of each particle's latent values. Float64 `[R, N]`.
         log_likelihood: log-probability of the observations given each particle. Float64 `[R, N]`.
-        stats: what was recorded at each observed site.
+        stats: what was recorded at each observed site; without steps for Markov chains.
         observed: values of the observed sites by name.
         cost: what the runs spent together.
         settings: the algorithm's name under `"algorithm"`, its options, seeds, versions.
+        chains: what Markov chains recorded at each draw; None for weighted particles.
 
     Examples:
         >>> import math, pyro, pyro.distributions as dist
@@ -76,6 +81,7 @@ class Posterior:
         cost: Cost,
         settings: dict[str, Any],
         written: Texts | None = None,
+        chains: MarkovChains | None = None,
         not_saved: str | None = None,
     ) -> None:
         shape = tuple(log_weights.shape)
@@ -97,6 +103,7 @@ class Posterior:
         self.observed = observed
         self.cost = cost
         self.settings = settings
+        self.chains = chains
         self.not_saved = not_saved
         self._written = written
 
@@ -147,27 +154,36 @@ class Posterior:
         return self.log_prior + self.log_likelihood
 
     @property
+    def pooling(self) -> Tensor:
+        """Unnormalised log-weights of the runs: their evidence, or 0 for Markov chains, all equal. Float64 `[R]`."""
+        return self.log_evidence if self.chains is None else torch.zeros_like(self.log_evidence)
+
+    @property
     def pooled_log_weights(self) -> Tensor:
-        """Log of each particle's share of the posterior pooled over runs by evidence. Float64 `[R, N]`.
+        """Log of each particle's share of the posterior pooled over runs. Float64 `[R, N]`.
 
         Raises:
             AllParticlesDeadError: no run has positive evidence.
         """
         if not torch.isfinite(self.log_evidence).any():
             raise AllParticlesDeadError("No run has positive evidence, so there is no posterior to pool.")
-        run_log_weights = torch.log_softmax(self.log_evidence, 0)[:, None]
-        return torch.where(torch.isneginf(run_log_weights), -torch.inf, self.log_weights + run_log_weights)
+        shares = torch.log_softmax(self.pooling, 0)[:, None]
+        return torch.where(torch.isneginf(shares), -torch.inf, self.log_weights + shares)
 
     def ess(self) -> Tensor:
         """Kish effective sample size of each run's final weights, between 1 and N. Float64 `[R]`.
 
-        It counts weights, not histories: `stats.unique_ancestors` says how many of those are left.
+        It counts weights, not histories (see `stats.unique_ancestors`), nor the correlation of a Markov chain's draws.
         """
         return effective_sample_size(self.log_weights)
 
+    def update_rates(self) -> dict[str, Tensor]:
+        """How often each site's value differs from that of the draw before, by Markov chain. Each float64 `[R]`."""
+        return update_rates(self.samples)
+
     def pooled_log_evidence(self) -> LogEvidence:
         """The log-evidence estimated by all runs together, with its standard error if their spread gives one."""
-        return LogEvidence.pooled(self.log_evidence)
+        return LogEvidence.pooled(self.log_evidence, self.stats.founders, self.stats.num_exchanges)
 
     def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:
         """The posterior distribution of a function of the particles, pooled over runs by evidence.
@@ -200,11 +216,12 @@ class Posterior:
             if source is None:
                 self.written  # noqa: B018 - raises
             values = particle_values(source, self._shape, fn)
-        return pooled_marginal(values, self.log_weights, self.log_evidence)
+        stats = self.stats
+        return pooled_marginal(values, self.log_weights, self.pooling, stats.founders, stats.num_exchanges)
 
     def best(
         self,
-        by: Literal["log_likelihood", "log_weight", "lp"] = "log_likelihood",
+        by: Score = "log_likelihood",
         where: Callable[[Any], bool] | None = None,
     ) -> Particle:
         """The particle of positive weight with the highest score.
@@ -219,32 +236,12 @@ class Posterior:
             AllParticlesDeadError: no run has positive evidence.
             ValueError: `by` names no score, or no particle of positive weight fulfils `where`.
         """
-        scores = {"log_likelihood": self.log_likelihood, "log_weight": self.pooled_log_weights, "lp": self.lp}
-        if by not in scores:
-            raise ValueError(f"best(by={by!r}): choose one of {', '.join(map(repr, scores))}.")
-        eligible = torch.isfinite(self.pooled_log_weights).flatten()
-        if where is not None:
-            for index in eligible.nonzero().squeeze(-1).tolist():
-                eligible[index] = bool(where(self._value(*divmod(index, self.num_particles))))
-            if not eligible.any():
-                raise ValueError("best(where=...): no particle of positive weight fulfils the condition.")
-        index = int(torch.where(eligible, scores[by].flatten(), -torch.inf).argmax())
-        run, particle = divmod(index, self.num_particles)
-        value = self._value(run, particle)
-        text = value if self.has_texts else None
-        numbers = {name: float(score[run, particle]) for name, score in scores.items()}
-        return Particle(run, particle, value, text, **numbers)
-
-    def _value(self, run: int, particle: int) -> Any:
-        if self.has_texts:
-            return self.written.of_particle(run, particle)
-        return particle_value(self.returns, run, particle, self._shape)
+        return best_particle(self, by, where)
 
     def resample(self, num_particles: int, generator: torch.Generator | None = None) -> Posterior:
         """Equally weighted draws from the posterior pooled over runs, as a posterior of a single run.
 
-        For whatever takes draws as equally weighted (`az.summary`, say). The draws are independent given this
-        posterior's particles; the history by step belongs to the runs and is not carried over.
+        For what takes draws as equally weighted (`az.summary`, say). The history by step is not carried over.
 
         Args:
             num_particles: the number of draws.

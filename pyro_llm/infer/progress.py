@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pyro_llm.ops.population import StepReport
+from pyro_llm.ops.steps import StepReport
 
 ProgressOption = bool | Callable[[StepReport], None] | None
 

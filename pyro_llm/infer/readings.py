@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_llm.errors import NoTextError
 from pyro_llm.infer.runs import spread_is_known
+from pyro_llm.ops.variance import relative_variance
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,34 @@ class LogEvidence:
     Attributes:
         estimate: log of the mean of Z over runs (the mean is unbiased for the evidence, its log is not).
         standard_error: by the delta method over runs, sd(Z) / (√R mean(Z)); NaN for a single run, and where one run
-            holds nearly all the evidence (see `pyro_llm.infer.runs`).
+            holds nearly all the evidence (see `pyro_llm.infer.runs`). Where runs were exchanged it is Lee and
+            Whiteley's, with runs as particles (`pyro_llm.ops.variance.relative_variance`); NaN where that is negative,
+            too few runs being left to tell: exchange a hundred runs, not ten, if the error matters.
     """
 
     estimate: float
     standard_error: float
 
     @classmethod
-    def pooled(cls, log_evidence: Tensor) -> LogEvidence:
-        """From each run's log-evidence, `[R]`."""
+    def pooled(
+        cls, log_evidence: Tensor, founders: NDArray[np.int64] | None = None, num_exchanges: int = 0
+    ) -> LogEvidence:
+        """From each run's log-evidence.
+
+        Args:
+            log_evidence: `[R]`.
+            founders: the first run from which each run descends; itself unless runs were exchanged. `[R]`.
+            num_exchanges: how often they were.
+        """
         estimate = float(torch.logsumexp(log_evidence, 0)) - math.log(len(log_evidence))
         if not spread_is_known(log_evidence):
             return cls(estimate, math.nan)
-        relative = torch.exp(log_evidence - estimate)
-        return cls(estimate, float(relative.std()) / math.sqrt(len(log_evidence)))
+        if num_exchanges == 0 or founders is None:
+            relative = torch.exp(log_evidence - estimate)
+            return cls(estimate, float(relative.std()) / math.sqrt(len(log_evidence)))
+        families, exchanges = torch.from_numpy(founders)[None], torch.tensor([num_exchanges])
+        variance = float(relative_variance(log_evidence[None], families, exchanges))
+        return cls(estimate, math.sqrt(variance) if variance >= 0 else math.nan)
 
     def __str__(self) -> str:
         return f"{self.estimate:.2f}" + ("" if math.isnan(self.standard_error) else f" ± {self.standard_error:.2f}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_llm.ops.weights import effective_sample_size
@@ -34,3 +37,20 @@ def spread_is_known(log_evidence: Tensor) -> bool:
     a run which holds nearly all the evidence is zero by construction, and says nothing.
     """
     return effective_runs(log_evidence) >= MIN_EFFECTIVE_RUNS
+
+
+def evidence_of_families(log_evidence: Tensor, founders: NDArray[np.int64]) -> Tensor:
+    """Log of the evidence of all runs that descend from the same one: these are no more independent than one run is.
+
+    Args:
+        log_evidence: by run, `[R]`.
+        founders: the first run from which each run descends; itself unless runs were exchanged. `[R]`.
+
+    Returns:
+        By family, of those that are left. `[F]`.
+
+    Example:
+        >>> evidence_of_families(torch.tensor([0.25, 0.25, 0.5]).log(), np.array([2, 2, 0])).exp()
+        tensor([0.5000, 0.5000])
+    """
+    return torch.stack([log_evidence[founders == family].logsumexp(0) for family in np.unique(founders)])

@@ -19,14 +19,20 @@ _MOST_NAMES = 3
 
 
 def run_scalar(
-    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], population: Population
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    population: Population,
+    look_ahead: Callable[[str, Any], Any] | None = None,
 ) -> ParticleRun:
     """Advance the particles stage by stage: a stage ends, for each, at the next latent value after a new factor.
 
     So each particle meets at least one new factor in a stage, or ends. Programs may differ in which, as a stage is
     whatever lies between two such points of the particle's own execution.
     """
-    particles = [ScalarMessenger() for _ in range(population.size)]
+    if population.never_resamples:
+        look_ahead = None  # no resampling would ask for it
+    particles = [ScalarMessenger(look_ahead) for _ in range(population.size)]
     while True:
         _advance_together([particle for particle in particles if not particle.ended], model, args, kwargs)
         _fold(particles, population)
@@ -67,6 +73,7 @@ def _answer(particles: list[ScalarMessenger]) -> None:
 
 
 def _fold(particles: list[ScalarMessenger], population: Population) -> None:
+    _reweigh(particles, population)
     names: dict[str, None] = {}
     log_factor = torch.zeros(len(particles), dtype=torch.float64)
     for slot, particle in enumerate(particles):
@@ -77,6 +84,25 @@ def _fold(particles: list[ScalarMessenger], population: Population) -> None:
     if names:
         label = "|".join([*names][:_MOST_NAMES]) + ("|..." if len(names) > _MOST_NAMES else "")
         population.fold(label, log_factor)
+    _declare_potentials(particles, population)
+
+
+def _reweigh(particles: list[ScalarMessenger], population: Population) -> None:
+    """Fold in the ratios of the draws from proposals."""
+    names = {name: None for particle in particles for name, _ in particle.new_log_ratios}
+    if names:
+        ratios = [sum(log_ratio for _, log_ratio in particle.new_log_ratios) for particle in particles]
+        population.reweigh("|".join([*names][:_MOST_NAMES]), torch.tensor(ratios, dtype=torch.float64))
+        for particle in particles:
+            particle.new_log_ratios = []
+
+
+def _declare_potentials(particles: list[ScalarMessenger], population: Population) -> None:
+    """Declare the parts of the auxiliary potential; a particle that has ended has nothing more to foretell."""
+    parts = {part: name for particle in particles for part, (name, _) in particle.log_potentials.items()}
+    for part, name in parts.items():
+        values = [0.0 if particle.ended else particle.log_potentials.get(part, ("", 0.0))[1] for particle in particles]
+        population.declare_potential(part, name, torch.tensor(values, dtype=torch.float64))
 
 
 def _resample(particles: list[ScalarMessenger], population: Population) -> list[ScalarMessenger]:

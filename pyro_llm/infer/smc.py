@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyro.poutine as poutine
 import torch
 
 from pyro_llm.errors import OptionError, ReplayError
+from pyro_llm.handlers.particle_messenger import LookAhead
 from pyro_llm.infer.options import ParticleMode, ParticleOptions, ResamplingName
 from pyro_llm.infer.particle_run import ParticleRun, run_vectorized
 from pyro_llm.infer.posterior import Posterior
@@ -20,6 +22,8 @@ from pyro_llm.infer.progress import ProgressOption, progress_callback
 from pyro_llm.infer.scalar_run import run_scalar
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.population import Population
+from pyro_llm.ops.resampling_rule import ResamplingRule
+from pyro_llm.ops.tempering import AdaptiveTempering
 from pyro_llm.run_scope import RunScope, run_scope
 
 
@@ -40,17 +44,41 @@ class SMC:
     each resampling; `pyro_llm.loop` avoids that for long programs. Factors in a row are folded together: a
     resampling takes place when the program asks for the next latent value, so never after the last.
 
+    Four things make particles go where the factors will let them live, and change neither target nor the mean of
+    $\hat Z$: a latent site may name a proposal q, `infer={"proposal": q}`, a distribution or a function from the site's
+    own distribution p to one, from which its value is drawn then and the weight multiplied by p / q (q must be able to
+    draw all that p and the later factors allow); the program may declare a `pyro_llm.twist`; and the options
+    `tempering` and `look_ahead`. The last three resample by the weights times an auxiliary potential and divide it out
+    again, see `pyro_llm.ops.potential`. A proposal that is another language model, or the same at another temperature,
+    costs one scoring of the drawn tokens by the site's own; nothing if it is of the same law.
+
     Args:
         model: the program.
         num_particles: N, in each run.
         ess_threshold: a run is resampled when its effective sample size is below this fraction of N. 0: never;
-            1: always, whenever something has been observed since the last latent value.
+            1: always, whenever something has been observed since the last latent value. Of weights times auxiliary
+            potential, where there is one; tempering follows.
         num_runs: R independent runs, executed in one batch; their spread gives the error of the evidence.
         particles: `"vectorized"`, or `"scalar"` for programs that branch in Python on sampled values: then the program
             is executed for each particle by itself, language models still being called in batches.
         max_plate_nesting: how many vectorised plates the program nests. The particles stand to the left of them. Has
             no meaning for scalar particles.
-        resampling: the scheme, `"systematic"` or `"multinomial"`.
+        resampling: the scheme: `"systematic"`, `"multinomial"`, `"stratified"`, `"residual"`, `"ssp"`, `"killing"` or
+            `"optimal"` (the only one that leaves unequal weights); see `pyro_llm.ops.resampling`.
+        resample_when: a rule of your own in place of `ess_threshold`: a function of the log-weights since the last
+            resampling (with the auxiliary potential, where there is one), float64 `[R, N]`, that says which runs to
+            resample, bool `[R]`. Asked when the program wants a latent value and has observed something since it last
+            was. The evidence stays unbiased whatever it says.
+        island_threshold: whole runs are resampled in proportion to their evidence when the effective sample size of
+            that is below this fraction of the runs; 1: always, None: never, runs being independent. This is the double
+            bootstrap (see `pyro_llm.ops.islands.Islands`). Runs then all have the same evidence just after, and the
+            history of a run in the posterior is that of the runs it descends from.
+        tempering: resample by tempered factors where the factors as they are would leave too few particles; their
+            remaining power is used later. See `AdaptiveTempering`.
+        look_ahead: the first-stage weights of an auxiliary particle filter: a function `(name, distribution)` of the
+            latent site that comes next, which returns the logarithm of each particle's, finite, in the batch shape of
+            the distribution: a guess at the factors that follow the site. Called once for each resampling that may be
+            due, before it is known whether it is. Pitt & Shephard (1999), Section 3.
         progress: a status line on standard error: yes, no, or (None) if that is a terminal; or a function called with a
             `StepReport` after each step.
 
@@ -69,6 +97,23 @@ class SMC:
         >>> posterior = SMC(model, num_particles=100, num_runs=2).run(torch.tensor([0.3, 1.1, 0.8]))
         >>> posterior.samples["x_2"].shape
         torch.Size([2, 100])
+
+        A proposal; this one is optimal, so all weights are equal:
+
+        >>> def guided(y):
+        ...     x = pyro.sample("x", dist.Normal(0.0, 1.0), infer={"proposal": dist.Normal(y / 2, 0.5**0.5)})
+        ...     pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+        >>> SMC(guided, num_particles=4).run(torch.tensor(3.0)).ess()
+        tensor([4.0000], dtype=torch.float64)
+
+        An auxiliary particle filter: particles are chosen by how well the next observation fits where they may go.
+
+        >>> def fit(name, transition):
+        ...     y = torch.tensor([0.3, 1.1, 0.8])[int(name.removeprefix("x_"))]
+        ...     return dist.Normal(transition.mean, 1.2).log_prob(y)
+        >>> smc = SMC(model, num_particles=100, look_ahead=fit, tempering=AdaptiveTempering(ess_target=0.6))
+        >>> smc.run(torch.tensor([0.3, 1.1, 0.8])).log_evidence.shape
+        torch.Size([1])
     """
 
     def __init__(
@@ -81,10 +126,18 @@ class SMC:
         particles: ParticleMode = "vectorized",
         max_plate_nesting: int = 0,
         resampling: ResamplingName = "systematic",
+        resample_when: ResamplingRule | None = None,
+        island_threshold: float | None = None,
+        tempering: AdaptiveTempering | None = None,
+        look_ahead: LookAhead | None = None,
         progress: ProgressOption = None,
     ) -> None:
         if not callable(model):
             raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
+        if tempering is not None and not isinstance(tempering, AdaptiveTempering):
+            raise OptionError(f"tempering={tempering!r}: give an AdaptiveTempering, or None.")
+        if look_ahead is not None and not callable(look_ahead):
+            raise OptionError(f"look_ahead={look_ahead!r}: give a function of a site's name and distribution, or None.")
         self.model = model
         self.options = ParticleOptions(
             num_particles=num_particles,
@@ -93,7 +146,10 @@ class SMC:
             particles=particles,
             max_plate_nesting=max_plate_nesting,
             resampling=resampling,
+            resample_when=resample_when,
+            island_threshold=island_threshold,
         )
+        self.tempering, self.look_ahead = tempering, look_ahead
         self.progress = progress
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
@@ -107,6 +163,7 @@ class SMC:
             PlateNestingError: `max_plate_nesting` is too small.
             DuplicateSiteError: a site name occurs twice.
             ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
+            OptionError: `resample_when` returned something other than a bool for each run.
         """
         started = time.perf_counter()
         _check_arguments([*args, *kwargs.values()])
@@ -120,12 +177,20 @@ class SMC:
         ):
             options = self.options
             population = Population(
-                options.num_runs, options.num_particles, options.ess_threshold, options.resampling, on_step
+                options.num_runs,
+                options.num_particles,
+                options.ess_threshold,
+                options.resampling,
+                on_step,
+                resample_when=options.resample_when,
+                island_threshold=options.island_threshold,
+                tempering=self.tempering,
             )
             if options.particles == "scalar":
-                result = run_scalar(self.model, args, kwargs, population)
+                result = run_scalar(self.model, args, kwargs, population, self.look_ahead)
             else:
-                result = run_vectorized(self.model, args, kwargs, population, options.max_plate_nesting)
+                nesting = options.max_plate_nesting
+                result = run_vectorized(self.model, args, kwargs, population, nesting, self.look_ahead)
         scope.cost.seconds = time.perf_counter() - started
         return self._posterior(result, scope, seed)
 
@@ -145,6 +210,9 @@ class SMC:
                 resampled=history.resampled.numpy(),
                 ancestors=history.ancestors.numpy(),
                 log_factor=history.log_factor.numpy(),
+                inverse_temperature=None if self.tempering is None else history.inverse_temperature.numpy(),
+                islands=history.islands.numpy() if result.population.islands.enabled else None,
+                exchanged=history.exchanged.numpy() if result.population.islands.enabled else None,
             ),
             observed=result.observed,
             cost=scope.cost,
@@ -157,7 +225,12 @@ class SMC:
         )
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self.options, name) for name in self.options.__dataclass_fields__}
+        settings = self.options.settings()
+        if self.tempering is not None:
+            settings["tempering"] = asdict(self.tempering)
+        if self.look_ahead is not None:
+            settings["look_ahead"] = getattr(self.look_ahead, "__name__", type(self.look_ahead).__name__)
+        return settings
 
     def __repr__(self) -> str:
         name = getattr(self.model, "__name__", None) or repr(self.model)

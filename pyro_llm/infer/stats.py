@@ -20,13 +20,20 @@ class StepStats:
 
     Attributes:
         names: the observed sites. Length S.
-        ess: Kish effective sample size of the weights after the step's factor, before any resampling. `[R, S]`.
+        ess: Kish effective sample size of the weights after the step's factor, before any resampling and without the
+            auxiliary potential of twists or look-ahead, by which it may go. `[R, S]`.
         log_evidence_increment: log of the estimated p(observation of the step | those before); sums over steps
             to the run's log-evidence. `[R, S]`.
         resampled: whether the population was resampled after the step. Bool, `[R, S]`.
         ancestors: the slot at the step, before resampling, from which each slot after it descends (the slot itself
             where nothing was resampled). Int64, `[R, S, N]`.
         log_factor: log-probability of the step's observation for each slot at the step. `[R, S, N]`.
+        inverse_temperature: under `AdaptiveTempering`, the power of the factors that the resampling after the step went
+            by; NaN where the run was not resampled. `[R, S]`, None without tempering.
+        islands: the run at the step from which each run descends, where runs could be exchanged (`island_threshold`);
+            None where they are independent. What is recorded of a run is then that of the runs it descends from.
+            Int64 `[R, S]`.
+        exchanged: whether runs were exchanged after the step; None where they are independent. Bool `[S]`.
     """
 
     names: list[str]
@@ -35,6 +42,9 @@ class StepStats:
     resampled: NDArray[np.bool_]
     ancestors: NDArray[np.int64]
     log_factor: NDArray[np.float64]
+    inverse_temperature: NDArray[np.float64] | None = None
+    islands: NDArray[np.int64] | None = None
+    exchanged: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         by_step = (self.ancestors.shape[0], len(self.names))
@@ -46,9 +56,14 @@ class StepStats:
             "ancestors": by_particle,
             "log_factor": by_particle,
         }
+        if self.inverse_temperature is not None:
+            expected["inverse_temperature"] = by_step
+        if self.islands is not None or self.exchanged is not None:
+            expected |= {"islands": by_step, "exchanged": by_step[1:]}
         for name, shape in expected.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"StepStats.{name} has shape {getattr(self, name).shape}, expected {shape}.")
+            found = np.shape(getattr(self, name))
+            if found != shape:
+                raise ValueError(f"StepStats.{name} has shape {found}, expected {shape}.")
 
     @classmethod
     def empty(cls, num_runs: int, num_particles: int) -> StepStats:
@@ -79,3 +94,15 @@ class StepStats:
     def lineages(self) -> NDArray[np.int64]:
         """The slot at each step from which each particle of the final population descends. Int64, `[R, S, N]`."""
         return trace_lineages(torch.from_numpy(self.ancestors)).numpy()
+
+    @property
+    def num_exchanges(self) -> int:
+        """How often runs were exchanged."""
+        return 0 if self.exchanged is None else int(self.exchanged.sum())
+
+    @property
+    def founders(self) -> NDArray[np.int64]:
+        """The run at the first step from which each run descends; itself if runs are independent. Int64 `[R]`."""
+        if self.islands is None or not self.num_steps:
+            return np.arange(self.ancestors.shape[0])
+        return self.islands[:, 0]

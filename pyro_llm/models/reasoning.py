@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyro
 
 from pyro_llm.distributions import LLM, accept
+from pyro_llm.distributions.emission import EmissionName, check_emission
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reward_model import RewardModel
@@ -22,6 +23,10 @@ class ReasoningSSM:
     $$ p(x_{1:T}, o_{1:T} \mid c) = \prod_t p_M(x_t \mid c, x_{<t}) \; \mathrm{Bernoulli}(o_t; r(c, x_{1:t})), $$
 
     conditioned on $o_{1:T} = 1$. A solution that ends at step $T$ (by EOS) has $T$ factors, however long others go on.
+    So the posterior is proportional to $p_M(x) \prod_t r(c, x_{1:t})$. Other emissions have other factors, and an
+    inverse temperature $\beta$ raises any to that power: `"potential"` targets $p_M(x)\, r(c, x_{1:T})^\beta$, the
+    reward of the whole solution alone, and `"odds"` targets $p_M(x) \prod_t (r_t / (1 - r_t))^\beta$, as the paper's
+    released code does. See `accept`.
 
     The object is a Pyro program from a problem to a `TextState`: a latent site `step_t`, an `LLM`, and an observed one,
     `accept_t`, for each step $t = 0, 1, \dots$. It ends when every solution has, or after `max_steps`; solutions that
@@ -36,9 +41,12 @@ class ReasoningSSM:
         temperature: of the language model, as in `LLM`.
         top_p: as in `LLM`.
         top_k: as in `LLM`.
+        emission: what a judgement multiplies the weight by, `"bernoulli"`, `"potential"` or `"odds"`.
+        inverse_temperature: the power that this factor is raised to. Greater than 0.
 
     Raises:
         ValueError: `max_steps` is not a positive integer; when it runs, another option out of its range.
+        OptionError: there is no such emission, or the inverse temperature is not a positive number.
 
     Examples:
         Half of the texts are "a", and the reward does not think much of it:
@@ -68,10 +76,13 @@ class ReasoningSSM:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    emission: EmissionName = "bernoulli"
+    inverse_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:
             raise ValueError(f"max_steps must be an integer of at least 1, not {self.max_steps!r}")
+        check_emission(self.emission, self.inverse_temperature)
 
     def __call__(self, problem: str) -> TextState:
         """Write solutions to `problem`, one for each element of the batch of the plates around."""
@@ -87,7 +98,7 @@ class ReasoningSSM:
                 top_k=self.top_k,
             )
             state = state.append(pyro.sample(f"step_{t}", transition))
-            accept(f"accept_{t}", self.reward, state)
+            accept(f"accept_{t}", self.reward, state, self.emission, self.inverse_temperature)
             if state.finished.all():
                 break
         return state

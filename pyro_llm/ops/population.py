@@ -4,70 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pyro_llm.errors import AllParticlesDeadError, DeadRunWarning, NonFiniteWeightError
+from pyro_llm.ops.islands import Islands
 from pyro_llm.ops.lineage import Lineage
-from pyro_llm.ops.resampling import resampling_scheme
+from pyro_llm.ops.potential import AuxiliaryPotential
+from pyro_llm.ops.resampling import Resampled, resampling_scheme
+from pyro_llm.ops.resampling_rule import ResamplingRule, checked, ess_below
+from pyro_llm.ops.steps import Resampling, Step, StepHistory, StepReport
+from pyro_llm.ops.tempering import AdaptiveTempering
 from pyro_llm.ops.weights import all_dead, effective_sample_size, log_mean_exp, normalise
-
-
-@dataclass(frozen=True)
-class Step:
-    """What was recorded when a factor was folded into the weights.
-
-    Attributes:
-        name: the observed site (the sites, if several were folded together).
-        log_factor: the factor of each particle. Float64 `[R, N]`.
-        log_weights: unnormalised log-weights after the factor. Float64 `[R, N]`.
-        generation: the number of resamplings before the factor.
-    """
-
-    name: str
-    log_factor: Tensor
-    log_weights: Tensor
-    generation: int
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What a progress callback is told after each observed site.
-
-    Attributes:
-        step: number of the step, from 1.
-        name: the observed site.
-        ess: effective sample size of each run. `[R]`.
-        log_evidence: log-evidence of each run so far. `[R]`.
-        resamplings: how often some run has resampled so far.
-    """
-
-    step: int
-    name: str
-    ess: Tensor
-    log_evidence: Tensor
-    resamplings: int
-
-
-@dataclass(frozen=True)
-class StepHistory:
-    """All steps of a population, stacked: R runs, S steps, N particles.
-
-    Attributes:
-        ess: Kish effective sample size after the step's factor, before resampling. Float64 `[R, S]`.
-        log_evidence_increment: sums over steps to the log-evidence. Float64 `[R, S]`.
-        resampled: whether the run was resampled after the step. Bool `[R, S]`.
-        ancestors: slot at the step from which each slot after it descends. Int64 `[R, S, N]`.
-        log_factor: the factor of each slot at the step. Float64 `[R, S, N]`.
-    """
-
-    ess: Tensor
-    log_evidence_increment: Tensor
-    resampled: Tensor
-    ancestors: Tensor
-    log_factor: Tensor
 
 
 class Population:
@@ -77,6 +26,9 @@ class Population:
     the mean weight: $\hat Z = \prod_k \frac1N \sum_n w_k^n$. It is unbiased whenever the runs resample (Chopin &
     Papaspiliopoulos, "An Introduction to Sequential Monte Carlo", chapter 10).
 
+    Resampling goes by the weights times an auxiliary potential, 1 unless something is declared, and divides it out of
+    the weights of the offspring (see `pyro_llm.ops.potential`). `log_weights` are always those of the target.
+
     Args:
         num_runs: R.
         num_particles: N.
@@ -84,6 +36,10 @@ class Population:
             whenever a factor has been folded since the last resampling, even one that is equal for all.
         resampling: name of the resampling scheme.
         on_step: called after each factor.
+        tempering: whether and how resampling tempers the factors.
+        resample_when: the rule by which runs are resampled, in place of the one by `ess_threshold`.
+        island_threshold: whole runs are resampled by their evidence when the effective sample size of that is below
+            this fraction of R (see `Islands`); None is never.
     """
 
     def __init__(
@@ -93,17 +49,23 @@ class Population:
         ess_threshold: float,
         resampling: str = "systematic",
         on_step: Callable[[StepReport], None] | None = None,
+        tempering: AdaptiveTempering | None = None,
+        resample_when: ResamplingRule | None = None,
+        island_threshold: float | None = None,
     ) -> None:
-        self.num_runs, self.num_particles, self.ess_threshold = num_runs, num_particles, ess_threshold
+        self.num_runs, self.num_particles = num_runs, num_particles
         self.log_weights = torch.zeros(num_runs, num_particles, dtype=torch.float64)
         self.lineage = Lineage()
+        self.potential = AuxiliaryPotential(num_runs, num_particles, tempering)
         self.steps: list[Step] = []
+        self.islands = Islands(island_threshold)
+        self.never_resamples = resample_when is None and ess_threshold == 0  # within runs, whatever the weights
         self._scheme = resampling_scheme(resampling)
+        self._is_degenerate = ess_below(ess_threshold) if resample_when is None else checked(resample_when)
         self._on_step = on_step
-        self._resamplings: dict[int, tuple[Tensor, Tensor]] = {}  # step -> (resampled [R], ancestors [R, N])
+        self._resamplings: dict[int, Resampling] = {}  # by the step before
         self._consumed = torch.zeros(num_runs, dtype=torch.float64)  # log mean weights that resamplings used up
         self._folded = False  # a factor since the last look at the effective sample size
-        self._first_slots = torch.arange(num_runs).unsqueeze(-1) * num_particles
 
     @property
     def size(self) -> int:
@@ -120,46 +82,100 @@ class Population:
             NonFiniteWeightError: the factor is NaN or plus infinity.
             AllParticlesDeadError: all particles of all runs have weight zero.
         """
-        log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
-        self.log_weights = self.log_weights + log_factor
-        if not bool(torch.isfinite(self.log_weights.amax(-1)).all()):  # also sees NaN, which amax propagates
-            self._check_weights(name, log_factor)
-        self.steps.append(Step(name, log_factor, self.log_weights, self.lineage.generation))
+        log_factor = self._multiply(name, "log-probability of the observation", log_factor)
+        self.potential.fold(log_factor)
+        generation, exchanges = self.lineage.generation, self.islands.num_exchanges
+        self.steps.append(Step(name, log_factor, self.log_weights, self.log_evidence(), generation, exchanges))
         self._folded = True
         if self._on_step is not None:
             ess = effective_sample_size(self.log_weights)
             report = StepReport(len(self.steps), name, ess, self.log_evidence(), len(self._resamplings))
             self._on_step(report)
 
+    def reweigh(self, name: str, log_ratio: Tensor) -> None:
+        """Multiply the weights by what corrects a draw at a latent site, no step of its own. `[R, N]` or `[R * N]`.
+
+        Raises:
+            NonFiniteWeightError: the ratio is NaN or plus infinity.
+            AllParticlesDeadError: all particles of all runs have weight zero.
+        """
+        self._multiply(name, "log-ratio of the distribution to its proposal", log_ratio)
+
+    def declare_potential(self, part: str, name: str, log_potential: Tensor) -> None:
+        """Set a part of the auxiliary potential, in place of what it was. `[R, N]` or `[R * N]`.
+
+        Raises:
+            NonFiniteWeightError: it is NaN or infinite, minus infinity included, for a particle that is not dead.
+        """
+        log_potential = log_potential.detach().cpu().double().reshape(self.num_runs, self.num_particles)
+        log_potential = log_potential.masked_fill(torch.isneginf(self.log_weights), 0.0)
+        bad = ~torch.isfinite(log_potential)
+        if bool(bad.any()):
+            raise NonFiniteWeightError(
+                f"The {part} {name!r} is {float(log_potential[bad][0])} for {int(bad.sum())} of {self.size} particles. "
+                "The logarithm of an auxiliary potential must be finite, as resampling divides by it. Where the target "
+                "is zero say so by a factor of the program; where it only seems so, bound the potential from below."
+            )
+        self.potential.declare(part, log_potential)
+
+    @property
+    def may_resample(self) -> bool:
+        """Whether particles may be resampled now: if there is a factor since that was last considered."""
+        return self._folded and not self.never_resamples
+
     def resample_degenerate_runs(self, running: Tensor | None = None) -> bool:
-        """Resample the runs whose effective sample size is too low; the others keep their particles and weights.
+        """Resample the runs whose weights have degenerated; the others keep their particles and weights.
+
+        Before that, whole runs are exchanged if their evidence has become too unequal, and if that was asked for.
 
         Args:
             running: runs that still go on; the others are left alone, as resampling could only add noise to their
                 final weights. Bool `[R]`; all by default.
 
         Returns:
-            Whether any run was resampled.
+            Whether any run was resampled, or exchanged.
         """
-        if not self._folded or self.ess_threshold == 0:
+        if not self._folded:
             return False
         self._folded = False
-        if self.ess_threshold == 1:
-            degenerate = torch.ones(self.num_runs, dtype=torch.bool)
-        else:
-            degenerate = effective_sample_size(self.log_weights) < self.ess_threshold * self.num_particles
-        degenerate = degenerate & ~all_dead(self.log_weights)
+        last = len(self.steps) - 1
+        slots = torch.arange(self.size).reshape(self.num_runs, self.num_particles)
+        exchange = self.islands.exchange(self.log_evidence(), last) if self.islands.enabled else None
+        if exchange is not None:
+            slots, self.log_weights = slots[exchange.ancestors], self.log_weights[exchange.ancestors]
+            self._consumed = self._consumed[exchange.ancestors] + exchange.log_shift
+            self.potential.exchange(exchange.ancestors)
+            running = running if running is None else running[exchange.ancestors]
+        log_weights = self.log_weights + self.potential.declared
+        degenerate = self._is_degenerate(log_weights) & ~all_dead(log_weights)
         if running is not None:
             degenerate = degenerate & running
-        if not bool(degenerate.any()):
+        if bool(degenerate.any()):
+            slots = slots.gather(-1, self._resample(degenerate, log_weights))
+        elif exchange is None:
             return False
-        drawn = self._scheme(self.log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles, None)
-        ancestors = torch.where(degenerate[:, None], drawn, torch.arange(self.num_particles))
-        self._resamplings[len(self.steps) - 1] = (degenerate, ancestors)
-        self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(self.log_weights), 0.0)
-        self.log_weights = self.log_weights.masked_fill(degenerate[:, None], 0.0)
-        self.lineage.resample((ancestors + self._first_slots).flatten())
+        self.lineage.resample(slots.flatten())
         return True
+
+    def _resample(self, degenerate: Tensor, log_weights: Tensor) -> Tensor:
+        """Resample runs `[R]`, whose weights times what potential is declared are given; returns ancestors `[R, N]`."""
+        inverse_temperatures = self.potential.temper(log_weights)
+        log_potential = self.potential.at(inverse_temperatures)
+        log_weights = self.log_weights + log_potential
+        resampled = self._draw_offspring(degenerate, log_weights)
+        ancestors = torch.where(degenerate[:, None], resampled.ancestors, torch.arange(self.num_particles))
+        powers = torch.where(degenerate, inverse_temperatures, torch.nan)
+        exchanges = self.islands.num_exchanges
+        self._resamplings[len(self.steps) - 1] = Resampling(degenerate, ancestors, powers, exchanges)
+        self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(log_weights), 0.0)
+        offspring = resampled.log_weights - log_potential.gather(-1, ancestors)
+        self.log_weights = torch.where(degenerate[:, None], offspring, self.log_weights)
+        self.potential.resample(ancestors, degenerate, inverse_temperatures)
+        return ancestors
+
+    def _draw_offspring(self, degenerate: Tensor, log_weights: Tensor) -> Resampled:
+        """Draw by these log-weights; what comes out for the other runs is not used."""
+        return self._scheme(log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles)
 
     def normalised_log_weights(self) -> Tensor:
         """The final log-weights, normalised in each run. Float64 `[R, N]`."""
@@ -180,38 +196,60 @@ class Population:
         """The recorded steps, stacked."""
         shape = (self.num_runs, len(self.steps), self.num_particles)
         resampled = torch.zeros(shape[:2], dtype=torch.bool)
+        powers = torch.full(shape[:2], torch.nan, dtype=torch.float64)
         ancestors = torch.arange(self.num_particles).expand(shape).clone()
-        for step, (runs, slots) in self._resamplings.items():
-            resampled[:, step], ancestors[:, step] = runs, slots
+        islands = torch.empty(shape[:2], dtype=torch.int64)
+        log_weights, log_factor = torch.empty(2, *shape, dtype=torch.float64)
+        for index, step in enumerate(self.steps):
+            log_weights[:, index] = self.islands.present(step.log_weights, step.exchanges)
+            log_factor[:, index] = self.islands.present(step.log_factor, step.exchanges)
+            islands[:, index] = self.islands.ancestors_at(step.exchanges, self.num_runs)
+        for index, resampling in self._resamplings.items():
+            resampled[:, index] = self.islands.present(resampling.runs, resampling.exchanges)
+            ancestors[:, index] = self.islands.present(resampling.ancestors, resampling.exchanges)
+            powers[:, index] = self.islands.present(resampling.inverse_temperatures, resampling.exchanges)
         return StepHistory(
-            ess=effective_sample_size(self._stacked_log_weights()),
+            ess=effective_sample_size(log_weights),
             log_evidence_increment=self._increments(),
             resampled=resampled,
             ancestors=ancestors,
-            log_factor=torch.stack([step.log_factor for step in self.steps], 1) if self.steps else torch.empty(shape),
+            log_factor=log_factor,
+            inverse_temperature=powers,
+            islands=islands,
+            exchanged=torch.tensor([index in self.islands.exchanges for index in range(shape[1])], dtype=torch.bool),
         )
 
-    def _stacked_log_weights(self) -> Tensor:
-        if not self.steps:
-            return torch.empty(self.num_runs, 0, self.num_particles, dtype=torch.float64)
-        return torch.stack([step.log_weights for step in self.steps], 1)
-
     def _increments(self) -> Tensor:
-        after = log_mean_exp(self._stacked_log_weights())
-        before = torch.cat([after.new_zeros(self.num_runs, 1), after[:, :-1]], 1)[:, : after.shape[1]]
-        for step, (runs, _) in self._resamplings.items():
-            if step + 1 < before.shape[1]:
-                before[:, step + 1].masked_fill_(runs, 0.0)
+        """Differences of the evidence; what a resampling by a potential changes in it counts for the next step.
+
+        What an exchange of runs changes in it counts for the step before.
+        """
+        if not self.steps:
+            return torch.empty(self.num_runs, 0, dtype=torch.float64)
+        after = torch.stack([self.islands.present(step.log_evidence, step.exchanges) for step in self.steps], 1)
+        for number, (step, exchange) in enumerate(self.islands.exchanges.items(), start=1):
+            after[:, step] += self.islands.present(exchange.log_shift, number)
+        after[:, -1] = self.log_evidence()
+        before = torch.cat([after.new_zeros(self.num_runs, 1), after[:, :-1]], 1)
         dead = torch.isneginf(before)
         return torch.where(dead, 0.0, after - before.masked_fill(dead, 0.0))
 
-    def _check_weights(self, name: str, log_factor: Tensor) -> None:
+    def _multiply(self, name: str, what: str, log_factor: Tensor) -> Tensor:
+        """Multiply the weights, checked; returns the log-factor as float64 `[R, N]`."""
+        log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
+        dead_before = all_dead(self.log_weights)
+        self.log_weights = self.log_weights + log_factor
+        if not bool(torch.isfinite(self.log_weights.amax(-1)).all()):  # also sees NaN, which amax propagates
+            self._check_weights(name, what, log_factor, dead_before)
+        return log_factor
+
+    def _check_weights(self, name: str, what: str, log_factor: Tensor, dead_before: Tensor) -> None:
         where = f"step {len(self.steps) + 1}, site {name!r}"
         bad = torch.isnan(log_factor) | (log_factor == torch.inf)
         if bool(bad.any()):
             count, example = int(bad.sum()), float(log_factor[bad][0])
             raise NonFiniteWeightError(
-                f"At {where}, the log-probability of the observation is {example} for {count} of {self.size} "
+                f"At {where}, the {what} is {example} for {count} of {self.size} "
                 "particles. A factor must be a finite number or -inf (impossible): look at the parameters of this "
                 "site's distribution, or at the reward that gives them."
             )
@@ -225,7 +263,6 @@ class Population:
             raise AllParticlesDeadError(
                 f"At {where}, all {self.num_particles} particles have weight zero{of}: {advice}"
             )
-        dead_before = all_dead(self.steps[-1].log_weights) if self.steps else torch.zeros_like(dead)
         if newly := int((dead & ~dead_before).sum()):
             warnings.warn(
                 f"At {where}, all particles of {newly} of {self.num_runs} runs have weight zero; the other runs go on. "

@@ -18,7 +18,7 @@ def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
 
 
 def normalise(log_weights: Tensor) -> Tensor:
-    """Log-weights whose weights sum to one in each run, all `-inf` where all are dead; float64 `[R, N]`."""
+    """Log-weights whose weights sum to 1 in each run, float64; all `-inf` where all are dead. `[R, N]` -> `[R, N]`."""
     return torch.where(all_dead(log_weights).unsqueeze(-1), -torch.inf, torch.log_softmax(log_weights.double(), -1))
 
 

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +38,18 @@ def test_a_run_that_holds_the_evidence_is_named(posterior):
         assert note in posterior._repr_html_()
         assert "±" not in repr(posterior)
     posterior.log_evidence[:] = -torch.inf
+    assert "error bars" not in repr(posterior)
+
+
+def test_a_run_that_all_others_descend_from_is_named(posterior):
+    posterior.log_evidence[:] = 0.0
+    islands = np.ones((3, posterior.stats.num_steps), dtype=np.int64)
+    exchanged = np.arange(posterior.stats.num_steps) == 0
+    posterior.stats = replace(posterior.stats, islands=islands, exchanged=exchanged)
+    note = "the descendants of one run hold all of the evidence: error bars need more runs"
+    assert note in repr(posterior)
+    assert max(map(len, repr(posterior).splitlines())) <= 100
+    islands[0] = 0
     assert "error bars" not in repr(posterior)
 
 

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from pyro_llm.infer.marginal import pooled_marginal
 from pyro_llm.infer.readings import LogEvidence
-from pyro_llm.infer.runs import effective_runs, spread_is_known
+from pyro_llm.infer.runs import effective_runs, evidence_of_families, spread_is_known
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,16 @@ def test_no_error_bars_where_one_run_holds_the_evidence(log_evidence):
     assert evidence.estimate == pytest.approx(float(log_evidence.logsumexp(0)) - math.log(len(log_evidence)))
     assert math.isnan(evidence.standard_error)
     assert "±" not in str(evidence)
+
+
+def test_families_count_as_one_run():
+    """Four runs of equal evidence, of which three descend from one: 1.6 effective runs; all four from one: 1."""
+    log_evidence, values = torch.zeros(4).double(), [["a"], ["a"], ["a"], ["b"]]
+    log_weights = torch.zeros(4, 1).double()
+    known = pooled_marginal(values, log_weights, log_evidence, np.array([1, 1, 1, 3]), num_exchanges=1)
+    by_hand = math.sqrt((4 / 3) ** 2 * ((3 / 4 * (1 - 3 / 4)) ** 2 + (1 / 4 * (0 - 3 / 4)) ** 2))
+    assert known.standard_errors["a"] == pytest.approx(by_hand)
+    unknown = pooled_marginal(values, log_weights, log_evidence, np.array([1, 1, 1, 1]), num_exchanges=1)
+    assert all(math.isnan(error) for error in unknown.standard_errors.values())
+    dead = evidence_of_families(torch.tensor([0.0, -math.inf, -math.inf]), np.array([0, 2, 2]))
+    assert dead.tolist() == [0.0, -math.inf]

@@ -73,7 +73,12 @@ def test_all_resampling_schemes_can_be_chosen():
         ({"ess_threshold": float("nan")}, "ess_threshold=nan"),
         ({"ess_threshold": "always"}, "ess_threshold='always'"),
         ({"particles": "vectorised"}, "particles='vectorised': choose 'vectorized' or 'scalar'"),
-        ({"resampling": "stratified"}, "no resampling scheme 'stratified'"),
+        ({"resampling": "bootstrap"}, "no resampling scheme 'bootstrap'"),
+        ({"resample_when": 0.5}, r"resample_when=0.5: give a function of the log-weights"),
+        ({"resample_when": len, "ess_threshold": 0.7}, "either ess_threshold=0.7 or resample_when"),
+        ({"island_threshold": 2, "num_runs": 2}, "island_threshold=2: give a fraction of the runs"),
+        ({"island_threshold": True, "num_runs": 2}, "island_threshold=True"),
+        ({"island_threshold": 0.5}, "a single run has no other"),
     ],
 )
 def test_options_are_checked_when_the_algorithm_is_made(options, message):

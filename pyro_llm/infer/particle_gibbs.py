@@ -1,0 +1,186 @@
+"""Particle Gibbs over any Pyro program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyro.poutine as poutine
+import torch
+
+from pyro_llm.errors import OptionError
+from pyro_llm.handlers.reference import Reference
+from pyro_llm.infer.chain_posterior import chain_posterior
+from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
+from pyro_llm.infer.options import ParticleOptions, check_integer
+from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.progress import ProgressOption, progress_callback
+from pyro_llm.infer.smc import _check_arguments, _versions
+from pyro_llm.run_scope import run_scope
+
+
+@dataclass(frozen=True)
+class GibbsOptions:
+    """What `ParticleGibbs` is set to; see there.
+
+    Raises:
+        OptionError: an option has a value that it cannot have.
+    """
+
+    num_particles: int
+    num_iterations: int
+    num_chains: int = 1
+    warmup: int = 1
+    ancestor_sampling: bool = False
+    ess_threshold: float = 0.5
+    max_plate_nesting: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("num_particles", self.num_particles, at_least=2)
+        check_integer("num_iterations", self.num_iterations, at_least=1)
+        check_integer("num_chains", self.num_chains, at_least=1)
+        check_integer("warmup", self.warmup, at_least=0)
+        if not isinstance(self.ancestor_sampling, bool):
+            raise OptionError(f"ancestor_sampling={self.ancestor_sampling!r}: give True or False.")
+        ParticleOptions(self.num_particles, ess_threshold=self.ess_threshold, max_plate_nesting=self.max_plate_nesting)
+
+    def kernel(self, model: Callable[..., Any], num_runs: int, on_step: Any) -> ConditionalSMC:
+        """The sweep of these options over a program, for so many runs at once."""
+        return ConditionalSMC(
+            model,
+            num_runs,
+            self.num_particles,
+            self.ess_threshold,
+            self.ancestor_sampling,
+            self.max_plate_nesting,
+            on_step=on_step,
+        )
+
+
+class ParticleGibbs:
+    r"""Markov chains of whole executions, each drawn by SMC conditioned on the one before it.
+
+    The target is that of `SMC`: the posterior $\pi(x) \propto p(x) \prod_s g_s(x)$ of the program's latent values x.
+    The first iteration is plain SMC. Each later one is *conditional* SMC: the last draw, the reference, takes slot 0
+    of the particles and is weighed at each step like any other; the other N - 1 are fresh, may descend from it, and
+    where the population is resampled their ancestors are drawn independently. The next draw is one final particle,
+    chosen by its weight. This kernel leaves $\pi$ invariant for every N of at least 2 and any threshold: Andrieu,
+    Doucet & Holenstein, "Particle Markov chain Monte Carlo methods" (2010), Section 4.5; Puri et al. (arXiv
+    2502.01618), Algorithm 2. So averages over iterations converge to the posterior with few particles, where those of
+    one SMC run have the bias of its N.
+
+    Without ancestor sampling, a population whose particles all descend from the reference at the first steps does not
+    renew these: `Posterior.update_rates` shows it. **Ancestor sampling** (Lindsten, Jordan & Schön, "Particle Gibbs
+    with ancestor sampling", 2014, Algorithm 2) draws, at each resampling, which past the reference's future is to
+    have: particle n with a probability in proportion to its weight times the density of that future, latent values and
+    factors, under the past of n. The invariant law is the same, and chains mix with very few particles.
+
+    Proposals and twists of the program guide the particles as they do in `SMC`; the invariant law is the same.
+
+    The posterior's runs are the chains and its particles the successive draws, all of equal weight; chains are pooled
+    equally. Its `log_evidence` is the unbiased estimate of each chain's first iteration: later ones give none.
+
+    One iteration costs as much as an SMC run of N particles: the reference is not scored by the language model again,
+    but slot 0's own draw is made and discarded, so of N particles' tokens N - 1 are of use; all N texts are judged by
+    the reward at each step. With ancestor sampling, each resampling also scores what remains of the reference after
+    each of the N pasts: after step k of T, N (T - k) further steps forwarded through the language model and judged by
+    the reward, hence up to (T - 1) / 2 times the tokens and reward calls of the sweep itself.
+
+    Args:
+        model: the program, which is executed on all particles of all chains at once.
+        num_particles: N in each chain, the reference among them. At least 2.
+        num_iterations: draws of each chain.
+        num_chains: independent chains, executed in one batch.
+        warmup: iterations that are discarded before these. The first iteration is not yet a draw of the Markov chain;
+            0 keeps it.
+        ancestor_sampling: whether to draw the reference's past anew.
+        ess_threshold: as for `SMC`.
+        max_plate_nesting: as for `SMC`.
+        progress: as for `SMC`.
+
+    Raises:
+        OptionError: an option has a value that it cannot have.
+
+    Examples:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> def model(observations):
+        ...     x = torch.tensor(0.0)
+        ...     for t, y in enumerate(observations):
+        ...         x = pyro.sample(f"x_{t}", dist.Normal(x, 1.0))
+        ...         pyro.sample(f"y_{t}", dist.Normal(x, 0.5), obs=y)
+        ...     return x
+        >>> pyro.set_rng_seed(0)
+        >>> gibbs = ParticleGibbs(model, num_particles=5, num_iterations=50, num_chains=2, ancestor_sampling=True)
+        >>> posterior = gibbs.run(torch.tensor([0.3, 1.1, 0.8]))
+        >>> posterior.samples["x_2"].shape
+        torch.Size([2, 50])
+        >>> bool((posterior.update_rates()["x_0"] > 0.2).all())
+        True
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        num_particles: int,
+        num_iterations: int,
+        *,
+        num_chains: int = 1,
+        warmup: int = 1,
+        ancestor_sampling: bool = False,
+        ess_threshold: float = 0.5,
+        max_plate_nesting: int = 0,
+        progress: ProgressOption = None,
+    ) -> None:
+        if not callable(model):
+            raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
+        self.model = model
+        self.options = GibbsOptions(
+            num_particles=num_particles,
+            num_iterations=num_iterations,
+            num_chains=num_chains,
+            warmup=warmup,
+            ancestor_sampling=ancestor_sampling,
+            ess_threshold=ess_threshold,
+            max_plate_nesting=max_plate_nesting,
+        )
+        self.progress = progress
+
+    def run(self, *args: Any, **kwargs: Any) -> Posterior:
+        """Run the chains; the arguments go to the program.
+
+        Raises:
+            AllParticlesDeadError: in the first iteration, all particles of some chain have weight zero.
+            CapabilityError: with ancestor sampling, a latent site has no log-probabilities.
+            ReplayError: the program is not the same in each iteration, or draws a subsample of data.
+            NonFiniteWeightError: as for `SMC`, as are BatchedBranchError, PlateNestingError, DuplicateSiteError.
+        """
+        started = time.perf_counter()
+        _check_arguments([*args, *kwargs.values()])
+        options, seed = self.options, torch.initial_seed()
+        title = f"{type(self).__name__}, {options.num_particles} particles"
+        with (
+            torch.no_grad(),
+            poutine.block(),
+            run_scope() as scope,
+            progress_callback(self.progress, title, options.num_particles) as on_step,
+        ):
+            kernel = options.kernel(self.model, options.num_chains, on_step)
+            sweeps: list[Sweep] = []
+            reference: Reference | None = None
+            for iteration in range(options.warmup + options.num_iterations):
+                sweep = kernel.sweep(args, kwargs, reference)
+                reference = sweep.reference
+                if iteration == 0:
+                    log_evidence = sweep.log_evidence
+                if iteration >= options.warmup:
+                    sweeps.append(sweep)
+        scope.cost.seconds = time.perf_counter() - started
+        settings = {"algorithm": type(self).__name__, **asdict(options), "initial_seed": seed, "versions": _versions()}
+        return chain_posterior(sweeps, range(options.num_chains), log_evidence, scope.cost, settings)
+
+    def __repr__(self) -> str:
+        name = getattr(self.model, "__name__", None) or repr(self.model)
+        settings = "".join(f", {option}={value!r}" for option, value in asdict(self.options).items())
+        return f"{type(self).__name__}({name}{settings})"
