@@ -76,15 +76,17 @@ def test_it_solves_an_easy_problem_now_and_then(lm, tokenizer):
     assert "47 + 21 = 68\n68 - 15 = 53\nanswer: 53" in texts
 
 
-def test_the_reward_prefers_the_right_step(reward, tokenizer):
+def test_the_reward_rejects_the_misreading_that_its_card_says_it_knows(reward, tokenizer):
+    """Misreadings are what it is good at; wrong digits it often accepts, as the card says, so none is tested here."""
+    problem = "Mia has 47 marbles. Tom is 9 years old. Mia buys 21 more. Mia gives 15 to Tom. How many marbles?"
+
     def score(step: str) -> float:
-        ids = torch.tensor([tokenizer(f"{EASY}\n{step}\n")["input_ids"]])
+        ids = torch.tensor([tokenizer(f"{problem}\n{step}\n")["input_ids"]])
         with torch.no_grad():
             wrong, right = reward(input_ids=ids).logits[0, -1].tolist()
         return right - wrong
 
-    assert score("47 + 21 = 68") > 0 > score("47 + 21 = 69")
-    assert score("47 + 21 = 68") > score("47 - 21 = 26")
+    assert score("47 + 21 = 68") > 0 > score("47 + 9 = 56")
 
 
 def test_the_reward_says_how_to_read_it(reward):

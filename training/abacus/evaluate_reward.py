@@ -126,8 +126,8 @@ def failures(records: list[dict], least: int = 15) -> dict:
     }
 
 
-def weighted_vote(model: LlamaForTokenClassification) -> dict[str, float]:
-    """Accuracy of the vote of 32 samples, each weighted by the product of its rewards: importance sampling."""
+def selection(model: LlamaForTokenClassification) -> dict[str, dict[str, float]]:
+    """Accuracy of the vote of 32 samples weighted by the product of their rewards, and of the sample with the most."""
     tok = tokenizer.load()
     newline, problems = tok("\n")["input_ids"][0], [draw("test", i) for i in range(TEST_PROBLEMS)]
     samples = [texts[:VOTERS] for texts in files.read_lines(files.SAMPLES)]
@@ -141,14 +141,16 @@ def weighted_vote(model: LlamaForTokenClassification) -> dict[str, float]:
         torch.nn.functional.logsigmoid(torch.tensor(of_row, dtype=torch.float64)).sum().exp().item()
         for of_row in log_odds(model, rows, "rewards of the samples")
     ]
-    right = []
+    voted, best = [], []
     for i, problem in enumerate(problems):
         votes: dict[str | None, float] = defaultdict(float)
         for text, weight in zip(samples[i], weights[VOTERS * i : VOTERS * (i + 1)], strict=True):
             votes[answer(text)] += weight
         votes.pop(None, None)
-        right.append(float(bool(votes) and max(votes, key=votes.__getitem__) == problem.answer))
-    return with_error(right)
+        voted.append(float(bool(votes) and max(votes, key=votes.__getitem__) == problem.answer))
+        of_problem = weights[VOTERS * i : VOTERS * (i + 1)]
+        best.append(float(answer(samples[i][of_problem.index(max(of_problem))]) == problem.answer))
+    return {f"weighted_vote_of_{VOTERS}": with_error(voted), f"best_of_{VOTERS}": with_error(best)}
 
 
 def main() -> None:
@@ -161,7 +163,7 @@ def main() -> None:
         "auc": discrimination(records),
         "calibration": calibration(records),
         "failures": failures(records),
-        f"weighted_vote_of_{VOTERS}": weighted_vote(model),
+        **selection(model),
     }
     files.write_figures("reward", figures)
     print({"auc": figures["auc"]["all"], f"weighted_vote_of_{VOTERS}": figures[f"weighted_vote_of_{VOTERS}"]["mean"]})

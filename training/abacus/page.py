@@ -113,7 +113,8 @@ line, and a process reward model of {training["reward_parameters"]:,} parameters
 else: they are no assistants, and their arithmetic is wrong on purpose.
 
 This page is written by `{commands["card"]}` from `card.json`; `{commands["everything"]}` makes everything again, in
-{minutes:.0f} minutes on two cores when last measured. Errors after ± are standard errors over problems.
+{minutes:.0f} minutes of wall time when last measured, on two cores that other work may have shared. Errors after ±
+are standard errors over problems.
 
 ## Use
 
@@ -170,6 +171,11 @@ model learned, is noisy: a right step of a long problem may have no right comple
 
 The vote of 32 samples of each test problem, weighted by the product of their rewards, is right for
 {cell(reward["weighted_vote_of_32"])} of the problems; unweighted, for {cell(lm["all"]["majority_of_32"])}.
+
+The one sample of 32 with the highest product is right for only {cell(reward["best_of_32"])}, where a random one is for
+{cell(lm["all"]["one_sample"])}: the reward's own errors are what a search for its highest value finds. Among steps of
+the same number in the same problem, its AUC is {reward["auc"]["same problem and step"]["monte_carlo"]:.3f}; much of
+what it knows is how hard a problem is.
 
 ### Calibration
 
