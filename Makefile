@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. Mia gives 6 to each of 7 friends. The number grows 4 times. How many marbles?
+DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Then the number of marbles becomes 2 times as large. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-real mutation lint format bench zoo dist clean
