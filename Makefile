@@ -53,7 +53,7 @@ format: $(VENV)/.installed-test  ## Format the code.
 bench: $(VENV)/.installed  ## Measure the accuracy on the 500 test problems of abacus (benchmarks/results/).
 	$(BIN)/python benchmarks/abacus_accuracy.py
 
-zoo: $(VENV)/.installed  ## Train the embedded models anew (at most an hour on two cores).
+zoo: $(VENV)/.installed  ## Train the embedded models anew (about an hour on two cores).
 	$(BIN)/python -m training.abacus
 
 dist: $(VENV)/.installed  ## Build the wheel and the source distribution into dist/.
