@@ -49,7 +49,8 @@ def explained_batching(max_plate_nesting: int) -> Iterator[None]:
         if _BATCHED_BRANCH.search(message):
             raise BatchedBranchError(
                 f"The program treats a tensor that holds one value per particle as a single number ({message}). Use "
-                'particles="scalar", which runs the program once for each particle, or compute on whole tensors: '
+                'particles="scalar" of `SMC` or `Importance`, which then run the program once for each particle, or '
+                "compute on whole tensors: "
                 "`torch.where` in place of `if`, a mask in place of an early end."
             ) from error
         if PARTICLE_PLATE in message and isinstance(error, ValueError):
