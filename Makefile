@@ -2,12 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHON312 ?= python3.12
+ARVIZ1 := .venv-arviz1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Then the number of marbles becomes 2 times as large. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real mutation lint format bench zoo dist clean
+.PHONY: help demo test test-real test-arviz1 mutation lint format bench zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +40,17 @@ test: $(VENV)/.installed-test  ## Run the tests.
 test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
 	$(BIN)/python -m pytest -m real tests/real
 
+test-arviz1: $(VENV)/.installed-test $(ARVIZ1)/.installed  ## Read saved posteriors with ArviZ 1.x (Python 3.12, no torch there).
+	$(BIN)/python tests/arviz1/write.py build/arviz1
+	$(ARVIZ1)/bin/python tests/arviz1/check.py build/arviz1
+
+$(ARVIZ1)/.installed: constraints.txt
+	@$(PYTHON312) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
+		{ echo "ArviZ 1.x needs Python 3.12 or later; name one with: make PYTHON312=python3.13 test-arviz1"; exit 1; }
+	$(PYTHON312) -m venv $(ARVIZ1)
+	$(ARVIZ1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt arviz h5netcdf h5py matplotlib
+	@touch $@
+
 mutation: $(VENV)/.installed-test  ## Break the engine in ten ways, and see the exactness tests fail each time.
 	$(BIN)/python tests/mutation/check.py
 
@@ -61,4 +74,4 @@ dist: $(VENV)/.installed  ## Build the wheel and the source distribution into di
 	$(BIN)/python -m build
 
 clean:  ## Remove what the other targets made, the environment included.
-	rm -rf $(VENV) dist build runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(ARVIZ1) dist build runs .pytest_cache .ruff_cache .mypy_cache
