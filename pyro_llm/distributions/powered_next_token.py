@@ -69,7 +69,7 @@ class PoweredNextToken(TiltedNextToken):
 
     def same_tilt(self, tilt: Any) -> bool:
         """Whether `tilt` is the same power."""
-        return bool(tilt == self.alpha)
+        return isinstance(tilt, float) and tilt == self.alpha
 
     def tilted(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         """The power of the law."""

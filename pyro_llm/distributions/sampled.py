@@ -7,7 +7,7 @@ belong to the sampled tensor itself, so that a replayed program, which builds it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro.ops.provenance import detach_provenance
@@ -26,6 +26,7 @@ class _Origin:
 
     lm: LanguageModel
     decoding: Decoding
+    tilt: Any
     prompt_tokens: Tensor
     tokens: Tensor
     finished: Tensor
@@ -34,10 +35,12 @@ class _Origin:
     def of(cls, distribution: TextDistribution) -> _Origin:
         state = distribution.state
         tokens, finished = detach_provenance(state.tokens), detach_provenance(state.finished)
-        return cls(distribution.lm, distribution.decoding, state.prompt_tokens, tokens, finished)
+        return cls(
+            distribution.lm, distribution.decoding, distribution.tilt, state.prompt_tokens, tokens, finished
+        )
 
     def agrees(self, other: _Origin, batch_shape: Size) -> bool:
-        """Whether both are the same law after the same texts, broadcast to `batch_shape`."""
+        """Whether both are the same law, but for its tilt, after the same texts, broadcast to `batch_shape`."""
         return (
             self.lm is other.lm
             and self.decoding == other.decoding
@@ -66,6 +69,8 @@ def recall_log_prob(value: Tensor, distribution: TextDistribution) -> Tensor | N
     """The log-probability that `value` was sampled with, if it was sampled from what `distribution` describes."""
     sampled = _sampled.get(value)
     if sampled is None or sampled.version != _version(value):
+        return None
+    if not distribution.same_tilt(sampled.origin.tilt):
         return None
     batch_shape = sampled.log_prob.shape
     if torch.broadcast_shapes(distribution.batch_shape, batch_shape) != batch_shape:

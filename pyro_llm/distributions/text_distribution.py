@@ -57,6 +57,15 @@ class TextDistribution(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
+    @property
+    def tilt(self) -> Any:
+        """What makes this another law than the language model's own; None if nothing does."""
+        return None
+
+    def same_tilt(self, tilt: Any) -> bool:
+        """Whether `tilt` is that of this law."""
+        return tilt is None
+
     @torch.no_grad()
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draw tokens for every text; int64, of shape `sample_shape + batch_shape + event_shape`.

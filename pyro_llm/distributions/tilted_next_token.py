@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -20,16 +19,7 @@ from pyro_llm.lm.keyed import draw, uniforms
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.run_scope import current_cost
 
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What the sampling of a value left behind: its tilt, and the log-normaliser of each row."""
-
-    tilt: Any
-    log_normaliser: Tensor
-
-
-_drawn: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # forgets a value together with its tensor
+_log_normalisers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # of each row, by the value that was drawn
 
 
 class TiltedNextToken(NextToken):
@@ -74,17 +64,10 @@ class TiltedNextToken(NextToken):
         """Draw a value of each of several distributions, in one batch of the model as far as their laws agree."""
         return _draw_tilted(distributions, [distribution.batch_shape for distribution in distributions])
 
-    @torch.no_grad()
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability of `value` under q, in float64; that of the very tensor sampled is kept from its drawing."""
-        if (drawn := _drawn.get(value)) is not None and self.same_tilt(drawn.tilt):
-            return super().log_prob(value)
-        return super().log_prob(value.clone())
-
     def _log_normaliser(self, value: Tensor, batch_shape: Size) -> Tensor:
-        drawn = _drawn.get(value)
-        if drawn is not None and recall_log_prob(value, self) is not None and self.same_tilt(drawn.tilt):
-            return drawn.log_normaliser
+        drawn = _log_normalisers.get(value)
+        if drawn is not None and recall_log_prob(value, self) is not None:
+            return drawn
         state = detach_state(self.state)
         rows = state_rows(state, batch_shape)
         log_normaliser = torch.zeros(rows.numel(), dtype=torch.float64, device=rows.device)
@@ -139,9 +122,9 @@ def _draw_tilted(distributions: Sequence[TiltedNextToken], batch_shapes: Sequenc
 
     values = draw_together(distributions, batch_shapes, draw_batch)
     slot = 0
-    for value, distribution, batch_shape in zip(values, distributions, batch_shapes, strict=True):
+    for value, batch_shape in zip(values, batch_shapes, strict=True):
         nothing = torch.zeros(batch_shape.numel(), dtype=torch.float64, device=value.device)
         log_normaliser = normalisers.get(slot, nothing) if batch_shape.numel() else nothing
-        _drawn[value] = _Drawn(distribution.tilt, log_normaliser.reshape(batch_shape))
+        _log_normalisers[value] = log_normaliser.reshape(batch_shape)
         slot += batch_shape.numel()
     return values
