@@ -16,8 +16,8 @@ _ALGORITHMS = ("SMC", "Importance")
 def evidence_variance(posterior: Posterior) -> Tensor:
     r"""The relative variance of each run's evidence estimate, Var(Z-hat) / Z^2, estimated from that run alone.
 
-    The estimate of Lee & Whiteley (2018), "Variance estimation in the particle filter" (their theorem 1 says that it is
-    unbiased, times Z-hat squared, and consistent; see `pyro_llm.ops.variance`). It reads off the genealogy which
+    The estimate of Lee & Whiteley (2018), "Variance estimation in the particle filter" (times Z-hat squared it is
+    unbiased, and it is consistent; see `pyro_llm.ops.variance`). It reads off the genealogy which
     particles descend from the same first one. It takes no further calls of the language model or of rewards, holds for
     multinomial resampling only, and may be negative; it is 1 where all particles descend from one first particle. Its
     square root is the standard error of log Z-hat, where small. For the error of several runs, resampled by any

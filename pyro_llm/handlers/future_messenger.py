@@ -24,7 +24,7 @@ class FutureMessenger(Messenger):
     What the particle filter has recorded is the past, and only substituted. What comes after it is the future: latent
     sites get the reference's values and count by their log-probability under the particle's past, observed sites by
     their factor. So the sum is $\log \gamma_T(x_{1:k}^n, x'_{k+1:T}) - \log \gamma_k(x_{1:k}^n)$ of Lindsten, Jordan &
-    Schön (2014), Section 3.3, for every particle n.
+    Schön (2014), "Particle Gibbs with ancestor sampling", for every particle n.
 
     At a site that the reference does not have, as its execution had ended, a particle may go on only if nothing is left
     for it to choose: its draw has probability one (padding after a finished text), or is masked. A past under which

@@ -28,7 +28,7 @@ def twist(name: str, log_potential: LogPotential) -> None:
     the expectation of the product of all later factors given the particle's past; with it, and a proposal in proportion
     to $p \, g_t \psi_t$, each run has $\hat Z = Z$. Whiteley & Lee (2014), "Twisted particle filters"; for language
     models, Zhao et al. (2024), "Probabilistic inference in language models via twisted sequential Monte Carlo",
-    arXiv 2404.17546, Section 3.
+    arXiv 2404.17546.
 
     A twist takes the place of the one before. Outside the engine this statement does nothing. Handlers of
     `poutine.mask` around it mask it (to 0), and the elements of plates are added up.

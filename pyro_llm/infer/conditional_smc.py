@@ -53,8 +53,8 @@ class Sweep:
 class ConditionalSMC:
     r"""A Markov kernel on executions of a program that leaves the posterior invariant, for R runs at once.
 
-    Andrieu, Doucet & Holenstein, "Particle Markov chain Monte Carlo methods" (2010), Section 4.5: run SMC with the
-    reference in slot 0, then draw the next reference from the final particles by their weights.
+    Andrieu, Doucet & Holenstein, "Particle Markov chain Monte Carlo methods" (2010), Sections 4.3 and 4.5: run SMC with
+    the reference in slot 0, then draw the next reference from the final particles by their weights.
 
     Attributes:
         model: the program.

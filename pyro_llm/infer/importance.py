@@ -13,8 +13,12 @@ from pyro_llm.infer.smc import SMC
 class Importance(SMC):
     r"""Draw whole executions from the prior and weigh them by their observed factors: `SMC` that never resamples.
 
-    The target and the evidence estimate are those of `SMC`; $\hat Z$ is the mean weight. The program is executed
-    once, on all particles. The effective sample size falls exponentially with the number of steps.
+    The target and the evidence estimate are those of `SMC`; $\hat Z$ is the mean weight, and unbiased for every N.
+    The effective sample size falls exponentially with the number of steps. Kong, Liu & Wong (1994), "Sequential
+    imputations and Bayesian missing data problems".
+
+    It costs one execution of the program on all particles: each token of N texts forwarded once by the language model,
+    and rewards asked as in `SMC`.
 
     Args:
         model: the program.

@@ -76,7 +76,9 @@ class ParallelTempering:
     begins as a geometric sequence from 1 to 0.1, learns spacings that are swapped at a target rate during warm-up, and
     is fixed from then on, as an exact sampler's must be.
 
-    An iteration costs K times what one of `ParticleGibbs` does, in batches K times as large; swaps cost nothing.
+    As in `ParticleGibbs`, `log_evidence` is the unbiased estimate of each chain's first iteration, which is plain SMC.
+    An iteration costs K times the tokens and reward calls of one of `ParticleGibbs`, in batches K times as large; swaps
+    cost nothing, as the log-likelihoods are known.
 
     Args:
         model: the program.

@@ -66,16 +66,17 @@ class ParticleGibbs:
     The first iteration is plain SMC. Each later one is *conditional* SMC: the last draw, the reference, takes slot 0
     of the particles and is weighed at each step like any other; the other N - 1 are fresh, may descend from it, and
     where the population is resampled their ancestors are drawn independently. The next draw is one final particle,
-    chosen by its weight. This kernel leaves $\pi$ invariant for every N of at least 2 and any threshold: Andrieu,
-    Doucet & Holenstein, "Particle Markov chain Monte Carlo methods" (2010), Section 4.5; Puri et al. (arXiv
+    chosen by its weight. This kernel leaves $\pi$ invariant for every N of at least 2: Andrieu, Doucet & Holenstein,
+    "Particle Markov chain Monte Carlo methods" (2010), Section 4.5 and Theorem 5, for a resampling at every step; an
+    adaptive one changes nothing, as its rule does not look at the order of the particles. Puri et al. (arXiv
     2502.01618), Algorithm 2. So averages over iterations converge to the posterior with few particles, where those of
     one SMC run have the bias of its N.
 
     Without ancestor sampling, a population whose particles all descend from the reference at the first steps does not
     renew these: `Posterior.update_rates` shows it. **Ancestor sampling** (Lindsten, Jordan & Schön, "Particle Gibbs
-    with ancestor sampling", 2014, Algorithm 2) draws, at each resampling, which past the reference's future is to
-    have: particle n with a probability in proportion to its weight times the density of that future, latent values and
-    factors, under the past of n. The invariant law is the same, and chains mix with very few particles.
+    with ancestor sampling", 2014) draws, at each resampling, which past the reference's future is to have: particle n
+    with a probability in proportion to its weight times the density of that future, latent values and factors, under
+    the past of n. The invariant law is the same, and chains mix with very few particles.
 
     Proposals and twists of the program guide the particles as they do in `SMC`; the invariant law is the same.
 

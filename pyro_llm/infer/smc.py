@@ -40,9 +40,12 @@ class SMC:
 
     Any Pyro program will do. It is executed on all particles at once, in a plate, and executed again from its
     beginning after each resampling, now on the values of the ancestors; what was drawn and scored is not drawn or
-    scored again. So its cost is that of one batched execution, and of the program's own Python code once more for
-    each resampling; `pyro_llm.loop` avoids that for long programs. Factors in a row are folded together: a
-    resampling takes place when the program asks for the next latent value, so never after the last.
+    scored again. So it costs what N executions of the program do, in one batch. A language model forwards each token
+    that a particle writes once, and none for a resampling, as its cache follows the ancestors. A reward is asked about
+    each distinct text once if it remembers its scores (`FunctionReward`, `ProcessReward`), about N texts at each of its
+    sites otherwise. Besides, the program's own Python code runs once more for each resampling; `pyro_llm.loop` avoids
+    that for long programs. Factors in a row are folded together: a resampling takes place when the program asks for
+    the next latent value, so never after the last.
 
     Four things make particles go where the factors will let them live, and change neither target nor the mean of
     $\hat Z$: a latent site may name a proposal q, `infer={"proposal": q}`, a distribution or a function from the site's
@@ -78,7 +81,7 @@ class SMC:
         look_ahead: the first-stage weights of an auxiliary particle filter: a function `(name, distribution)` of the
             latent site that comes next, which returns the logarithm of each particle's, finite, in the batch shape of
             the distribution: a guess at the factors that follow the site. Called once for each resampling that may be
-            due, before it is known whether it is. Pitt & Shephard (1999), Section 3.
+            due, before it is known whether it is. Pitt & Shephard (1999), "Filtering via simulation".
         progress: a status line on standard error: yes, no, or (None) if that is a terminal; or a function called with a
             `StepReport` after each step.
 

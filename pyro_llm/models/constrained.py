@@ -32,8 +32,9 @@ class ConstrainedText:
     no text of L can be completed in time are left out), followed by an observed factor `allowed_t`, the mass that was
     allowed: see `ConstrainedNextToken`. Without the factors this would be the greedily masked model, another law.
 
-    Costs one forward pass of the model for each token, on all particles at once, and a table look-up for the
-    constraint. It runs in a resumable `loop`.
+    Costs one forward pass of the model for each token, on all particles at once, a table look-up for the constraint,
+    and no reward. It runs in a resumable `loop`. Loula et al., "Syntactic and semantic control of large language models
+    via sequential Monte Carlo", arXiv 2504.13139.
 
     Args:
         lm: the language model.

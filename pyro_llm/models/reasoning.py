@@ -30,7 +30,10 @@ class ReasoningSSM:
 
     The object is a Pyro program from a problem to a `TextState`: a latent site `step_t`, an `LLM`, and an observed one,
     `accept_t`, for each step $t = 0, 1, \dots$. It ends when every solution has, or after `max_steps`; solutions that
-    have not ended then are kept as they are.
+    have not ended then are kept as they are. Under the algorithms of `pyro_llm.infer` its evidence is the probability
+    that every step is accepted (with the default emission). One execution forwards each token that it writes once and
+    asks the reward about the text after each step, `"potential"` about the step before as well if the reward does not
+    remember.
 
     Args:
         lm: the language model $M$.

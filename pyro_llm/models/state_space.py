@@ -16,6 +16,9 @@ class StateSpace:
     its `init` and `step`, becomes `SMC(StateSpace(model), num_particles).run(observations)`, with the evidence and the
     whole paths kept. Give `SMC` the same `max_plate_nesting` as the filter.
 
+    The target is the posterior of the model's latent values given the observations. It costs a call of `step` for each
+    observation on all particles, and the replays of the algorithm.
+
     Steps are proposed from the model itself; the guide that `SMCFilter` takes is not used. After a resampling the
     program is replayed from `init` on, so whatever the object counts must begin anew there, as Pyro's examples do.
 

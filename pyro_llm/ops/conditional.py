@@ -39,11 +39,12 @@ class ConditionalPopulation(Population):
     r"""Weights of R runs of N particles, slot 0 of which may be a reference, with factors raised to a power by run.
 
     Where the runs are conditional, the ancestors of slots 1 to N - 1 are drawn independently in proportion to the
-    weights, that of slot 0 being slot 0: independently, for with a scheme that sorts its ancestors, slot 0 would be
-    special and the target not invariant (Andrieu, Doucet & Holenstein 2010, Section 4.3). With ancestor sampling
-    (Lindsten, Jordan & Schön 2014, Algorithm 2) the ancestor of slot 0 is drawn as well, in proportion to $w_n$ times
-    the density of the reference's future under the past of particle n. An auxiliary potential has no say in that: it is
-    in the weights of all particles now, and would be divided out of the future's (see `pyro_llm.ops.potential`).
+    weights, that of slot 0 being slot 0: the conditional SMC update of Andrieu, Doucet & Holenstein (2010), Section
+    4.3, with multinomial resampling. Independently, for with a scheme that sorts its ancestors slot 0 would be special,
+    and the target not invariant. With ancestor sampling (Lindsten, Jordan & Schön 2014) the ancestor of slot 0 is drawn
+    as well, in proportion to $w_n$ times the density of the reference's future under the past of particle n. An
+    auxiliary potential has no say in that: it is in the weights of all particles now, and would be divided out of the
+    future's (see `pyro_llm.ops.potential`).
 
     Args:
         num_runs: R.

@@ -8,7 +8,7 @@ All that guides particles ahead of their factors is a choice of $\psi$:
 - twists: $\psi$ foretells all factors to come (Whiteley & Lee 2014, "Twisted particle filters"; Guarniero, Johansen &
   Lee 2017, "The iterated auxiliary particle filter");
 - look-ahead: $\psi$ foretells the next factor, the first-stage weight of the auxiliary particle filter (Pitt &
-  Shephard 1999; the form here is that of Chopin & Papaspiliopoulos, chapter 10.3.3);
+  Shephard 1999; the form here is that of Chopin & Papaspiliopoulos, Section 10.3.3);
 - tempering: $\psi = g^{\beta - 1}$ takes back part of the factors $g$ that are in the weights already, and $1 / \psi$
   is the power of them that is left for later.
 """

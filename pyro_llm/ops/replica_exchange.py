@@ -70,8 +70,7 @@ class Ladder:
     r"""Inverse temperatures that learn, pair by pair, the spacing at which swaps are accepted at a target rate.
 
     $\beta_0 = 1$, $\beta_{k+1} = \beta_k \exp(-e^{\rho_k})$, and $\rho_k$ follows the acceptance probability by
-    stochastic approximation: Miasojedow, Moulines & Vihola, "An adaptive parallel tempering algorithm" (2013),
-    equations (9) and (10).
+    stochastic approximation: Miasojedow, Moulines & Vihola (2013), "An adaptive parallel tempering algorithm".
 
     Args:
         num_rungs: K.

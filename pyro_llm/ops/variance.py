@@ -14,8 +14,8 @@ def relative_variance(log_weights: Tensor, founders: Tensor, num_resamplings: Te
     With W_i the final weights, E_i the first particle that i descends from and n resamplings,
     $$V = 1 - \left(\frac{N}{N-1}\right)^{n+1} \sum_{E_i \ne E_j} W_i W_j.$$
     $\hat Z^2 V$ is unbiased for Var(Z-hat) if it is fixed beforehand when resampling takes place, and $N V$ is
-    consistent for the asymptotic variance. Lee & Whiteley (2018), "Variance estimation in the particle filter", theorem
-    1. It may be negative, and is noisy where few first particles have descendants.
+    consistent for the asymptotic variance. Lee & Whiteley (2018), "Variance estimation in the particle filter". It
+    may be negative, and is noisy where few first particles have descendants.
 
     Args:
         log_weights: final log-weights, `[R, N]`.

@@ -25,8 +25,8 @@ def normalise(log_weights: Tensor) -> Tensor:
 def effective_sample_size(log_weights: Tensor) -> Tensor:
     r"""Kish's effective sample size $(\sum w)^2 / \sum w^2$, between 1 and N; 0 where all are dead. `[R, N]` -> `[R]`.
 
-    Computed in log space, so that no scale of the weights overflows. Chopin & Papaspiliopoulos, "An Introduction to
-    Sequential Monte Carlo", chapter 8.
+    Computed in log space, so that no scale of the weights overflows. Kong, Liu & Wong (1994), "Sequential imputations
+    and Bayesian missing data problems".
 
     >>> effective_sample_size(torch.tensor([-torch.inf, -1000.0, -1000.0]))
     tensor(2.0000, dtype=torch.float64)

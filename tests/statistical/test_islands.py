@@ -188,7 +188,7 @@ def test_error_of_exchanged_islands_is_that_of_their_mean(assert_mean):
 @pytest.mark.parametrize("num_particles", [2, 5, 30])
 @pytest.mark.parametrize("ess_threshold", [0, 1])
 def test_single_run_variance_is_unbiased(num_particles, ess_threshold, assert_mean):
-    """Null: E[Z-hat^2 V] = Var(Z-hat), theorem 1 of Lee & Whiteley. 20,000 runs, 4 s.e.: false alarms 6e-5."""
+    """Null: E[Z-hat^2 V] = Var(Z-hat), after Lee & Whiteley. 20,000 runs, 4 s.e.: false alarms 6e-5."""
     options = {"ess_threshold": ess_threshold, "resampling": "multinomial", "progress": False}
     posterior = SMC(hidden_markov, num_particles, num_runs=20_000, **options).run()
     evidence = posterior.log_evidence.exp()
