@@ -1,6 +1,33 @@
 """Where the command line writes: results to standard output, all else to standard error."""
 
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from rich.console import Console
+
+from pyro_llm.errors import DeadRunWarning
 
 output = Console()
 errors = Console(stderr=True)
+
+
+@contextmanager
+def dead_runs_told() -> Iterator[None]:
+    """Say in a line on standard error that a run has died; other warnings are left to Python."""
+    with warnings.catch_warnings():
+        shown_by_python = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+            if not issubclass(category, DeadRunWarning):
+                shown_by_python(message, category, *where, **options)
+                return
+            errors.print("[bold yellow]Warning:[/]", end=" ")
+            errors.print(str(message), style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+        warnings.simplefilter("always", DeadRunWarning)
+        warnings.showwarning = show
+        yield

@@ -7,7 +7,7 @@ import torch
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import pyro_llm
-from pyro_llm.cli.console import errors
+from pyro_llm.cli.console import dead_runs_told, errors
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.errors import OptionError
 from pyro_llm.infer import SMC, Posterior
@@ -34,7 +34,7 @@ class Solver:
     def solve(self, problem: str, seed: int) -> Posterior:
         """The posterior of a problem's solutions. The same seed gives the same posterior."""
         options = self.options
-        with self._progress() as progress:
+        with dead_runs_told(), self._progress() as progress:
             task = progress.add_task("reading the problem", total=None)
 
             def report(step: StepReport) -> None:

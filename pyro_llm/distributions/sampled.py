@@ -35,9 +35,7 @@ class _Origin:
     def of(cls, distribution: TextDistribution) -> _Origin:
         state = distribution.state
         tokens, finished = detach_provenance(state.tokens), detach_provenance(state.finished)
-        return cls(
-            distribution.lm, distribution.decoding, distribution.tilt, state.prompt_tokens, tokens, finished
-        )
+        return cls(distribution.lm, distribution.decoding, distribution.tilt, state.prompt_tokens, tokens, finished)
 
     def agrees(self, other: _Origin, batch_shape: Size) -> bool:
         """Whether both are the same law, but for its tilt, after the same texts, broadcast to `batch_shape`."""

@@ -67,7 +67,8 @@ class ParticleAxis:
     """Where the particles are: a flat batch dimension of `size` = R * N, at `dim` counted from the right.
 
     Nothing stands to the left of it. Where a tensor's event dimensions are not declared, its leftmost dimension is
-    that of the particles if it has their size and lies far enough to the left.
+    taken for that of the particles if it has their size and lies far enough to the left; nothing more can be known of a
+    plain tensor. Numbers and NumPy arrays of numbers are shared by all particles.
     """
 
     num_runs: int

@@ -39,7 +39,9 @@ class Posterior:
 
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
-        returns: what the model returned, its batch reshaped to `[R, N]`. None after `load`, unless a tensor.
+        returns: what the model returned, its batch reshaped to `[R, N]`. A plain tensor is taken to be per particle if
+            its leftmost dimension has R * N entries; as a NumPy array, what all particles share is left alone even if
+            it has that size by chance. None after `load`, unless a tensor.
         not_saved: after `load`, the type of a return value that the file does not hold; else None.
         log_weights: float64 `[R, N]`, normalised within each run.
         log_evidence: log of each run's estimate of the evidence (of a Markov chain's first iteration). Float64 `[R]`.
@@ -219,16 +221,16 @@ class Posterior:
         stats = self.stats
         return pooled_marginal(values, self.log_weights, self.pooling, stats.founders, stats.num_exchanges)
 
-    def best(
-        self,
-        by: Score = "log_likelihood",
-        where: Callable[[Any], bool] | None = None,
-    ) -> Particle:
-        """The particle of positive weight with the highest score.
+    def best(self, by: Score = "log_likelihood", where: Callable[[Any], bool] | None = None) -> Particle:
+        """The particle of positive weight with the highest score: an example to read, and no estimate.
+
+        Scores are sums over a text's steps, so that `"log_likelihood"`, with a reward at each step, and `"lp"` favour
+        short texts. The most probable answer is `marginal(fn).most_probable(1)`; `where` finds a text that states it.
 
         Args:
-            by: `"log_likelihood"`, the joint log-probability of acceptance (for rewards, the most rewarded text);
-                `"log_weight"`, the share of the pooled posterior; `"lp"`, prior and likelihood together.
+            by: `"log_likelihood"`, of the observations (of acceptance at every step; with `emission="potential"` of
+                the whole text's alone); `"log_weight"`, the share of the pooled posterior; `"lp"`, prior and likelihood
+                together.
             where: which particles to choose among, a condition on a particle's text (its return value where there are
                 no texts), such as `lambda text: answer(text) == "95"`. Default: all.
 

@@ -92,6 +92,12 @@ def test_copies_are_safe_from_changes_in_place():
     assert torch.equal(copied["x"], torch.zeros(2))
 
 
+def test_arrays_of_numbers_are_shared_whatever_their_size():
+    data = np.arange(6.0)
+    assert AXIS.gather({"data": data}, SLOTS)["data"] is data
+    assert AXIS.split_runs({"data": data})["data"] is data
+
+
 def test_agreement():
     assert agree(torch.tensor([1.0, torch.nan]), torch.tensor([1.0 + 1e-7, torch.nan]))
     assert not agree(torch.tensor([1.0]), torch.tensor([1.01]))

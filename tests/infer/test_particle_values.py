@@ -52,3 +52,18 @@ def test_sites_that_a_particle_has_not_met_are_one_value():
     heads = posterior.marginal(of="tails")[0.0]
     assert dict(posterior.marginal(of="x")) == pytest.approx({None: heads, 2.5: 1 - heads})
     assert dict(posterior.marginal(of="n")) == pytest.approx({-1: heads, 3: 1 - heads})
+
+
+def test_a_shared_value_of_the_size_of_the_population():
+    """Of a plain tensor only the size can tell; an array of numbers says that all particles share it."""
+    data = torch.arange(6.0)
+
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        return {"x": x, "tensor": data, "array": data.numpy()}
+
+    posterior = SMC(model, num_particles=3, num_runs=2).run()
+    assert posterior.returns["x"].shape == posterior.returns["tensor"].shape == (2, 3)
+    assert posterior.returns["array"].shape == (6,)
+    best = posterior.best().value
+    assert best["x"].shape == () and best["array"].tolist() == data.tolist()
