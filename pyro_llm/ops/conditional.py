@@ -128,11 +128,11 @@ class ConditionalPopulation(Population):
 
 
 def temper(log_factor: Tensor, inverse_temperatures: Tensor) -> Tensor:
-    """Log-factors by run, `[R, N]`, times the run's inverse temperature, `[R]`. To the power 0, anything is 1.
+    """Log-factors by run, `[R, N]`, times the run's inverse temperature, `[R]`. 0 to the power 0 is 1; NaN stays NaN.
 
     >>> temper(torch.tensor([[-1.0], [-torch.inf]]), torch.tensor([0.5, 0.0]))
     tensor([[-0.5000],
             [ 0.0000]])
     """
     powers = inverse_temperatures[:, None]
-    return torch.where(powers == 0, log_factor.nan_to_num(neginf=0.0) * 0.0, log_factor * powers)
+    return (log_factor * powers).masked_fill((powers == 0) & torch.isneginf(log_factor), 0.0)

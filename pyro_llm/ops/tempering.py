@@ -65,7 +65,8 @@ class AdaptiveTempering:
 def inverse_temperature(log_weights: Tensor, log_factor: Tensor, ess_target: float) -> Tensor:
     r"""The largest power $\beta$ of a factor in the weights that keeps their effective sample size.
 
-    Found by bisection: 1 if the weights are even enough as they are, 0 if they are not even without the factor.
+    Found by bisection: 1 if the weights are even enough as they are, 0 if they are not even without the factor. Should
+    the effective sample size not fall steadily as the power grows, it is one of the powers at which it falls below.
 
     Args:
         log_weights: with the factor in them at its full power. `[R, N]`.
