@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.reference import Reference
+from pyro_llm.infer.algorithm import Algorithm
 from pyro_llm.infer.chain_posterior import chain_posterior
 from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
 from pyro_llm.infer.markov_chains import Tempering
 from pyro_llm.infer.options import check_integer
 from pyro_llm.infer.particle_gibbs import GibbsOptions
 from pyro_llm.infer.posterior import Posterior
-from pyro_llm.infer.progress import ProgressOption, progress_callback
-from pyro_llm.infer.smc import _check_arguments, _versions
+from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.ops.replica_exchange import Ladder, RoundTrips, exchange
-from pyro_llm.run_scope import run_scope
 
 LOWEST = 0.1
 """The inverse temperature of the last rung, before a ladder has learnt."""
@@ -61,7 +58,7 @@ class TemperingOptions(GibbsOptions):
             raise OptionError(f"target_swap_rate={target!r}: give a rate between 0 and 1.")
 
 
-class ParallelTempering:
+class ParallelTempering(Algorithm):
     r"""Particle Gibbs chains at a ladder of temperatures, which exchange their references.
 
     Rung k targets $\pi_k(x) \propto p(x) L(x)^{\beta_k}$, with $L = \prod_s g_s$ the program's observed factors and
@@ -114,6 +111,8 @@ class ParallelTempering:
         (3,)
     """
 
+    options: TemperingOptions
+
     def __init__(
         self,
         model: Callable[..., Any],
@@ -130,10 +129,7 @@ class ParallelTempering:
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
     ) -> None:
-        if not callable(model):
-            raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
-        self.model = model
-        self.options = TemperingOptions(
+        options = TemperingOptions(
             num_particles=num_particles,
             num_iterations=num_iterations,
             num_chains=num_chains,
@@ -145,36 +141,19 @@ class ParallelTempering:
             inverse_temperatures=None if inverse_temperatures is None else tuple(map(float, inverse_temperatures)),
             target_swap_rate=target_swap_rate,
         )
-        self.progress = progress
+        super().__init__(model, options, progress)
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the chains; the arguments go to the program. Raises what `ParticleGibbs.run` does."""
-        started = time.perf_counter()
-        _check_arguments([*args, *kwargs.values()])
-        options, seed = self.options, torch.initial_seed()
+        options = self.options
         course = _Course(options)
-        title = f"{type(self).__name__}, {course.num_rungs} rungs of {options.num_particles} particles"
-        with (
-            torch.no_grad(),
-            poutine.block(),
-            run_scope() as scope,
-            progress_callback(self.progress, title, options.num_particles) as on_step,
-        ):
-            kernel = options.kernel(self.model, options.num_chains * course.num_rungs, on_step)
+        with self._running(args, kwargs, populations=f"{course.num_rungs} rungs of ") as run:
+            kernel = options.kernel(self.model, options.num_chains * course.num_rungs, run.on_step)
             for iteration in range(options.warmup + options.num_iterations):
                 course.iterate(kernel, args, kwargs, warming_up=iteration < options.warmup)
-        scope.cost.seconds = time.perf_counter() - started
-        settings = {"algorithm": type(self).__name__, **asdict(options), "initial_seed": seed, "versions": _versions()}
-        settings["inverse_temperatures"] = course.inverse_temperatures.tolist()
+        settings = {**self._reported(run), "inverse_temperatures": course.inverse_temperatures.tolist()}
         first_rungs = range(0, options.num_chains * course.num_rungs, course.num_rungs)
-        return chain_posterior(
-            course.sweeps, first_rungs, course.log_evidence, scope.cost, settings, course.tempering()
-        )
-
-    def __repr__(self) -> str:
-        name = getattr(self.model, "__name__", None) or repr(self.model)
-        settings = "".join(f", {option}={value!r}" for option, value in asdict(self.options).items())
-        return f"{type(self).__name__}({name}{settings})"
+        return chain_posterior(course.sweeps, first_rungs, course.log_evidence, run.cost, settings, course.tempering())
 
 
 class _Course:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyro.poutine as poutine
-import torch
-
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.reference import Reference
+from pyro_llm.infer.algorithm import Algorithm
 from pyro_llm.infer.chain_posterior import chain_posterior
 from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
 from pyro_llm.infer.options import ParticleOptions, check_integer
 from pyro_llm.infer.posterior import Posterior
-from pyro_llm.infer.progress import ProgressOption, progress_callback
-from pyro_llm.infer.smc import _check_arguments, _versions
-from pyro_llm.run_scope import run_scope
+from pyro_llm.infer.progress import ProgressOption
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,10 @@ class GibbsOptions:
             raise OptionError(f"ancestor_sampling={self.ancestor_sampling!r}: give True or False.")
         ParticleOptions(self.num_particles, ess_threshold=self.ess_threshold, max_plate_nesting=self.max_plate_nesting)
 
+    def settings(self) -> dict[str, Any]:
+        """The options as they are reported."""
+        return asdict(self)
+
     def kernel(self, model: Callable[..., Any], num_runs: int, on_step: Any) -> ConditionalSMC:
         """The sweep of these options over a program, for so many runs at once."""
         return ConditionalSMC(
@@ -59,7 +58,7 @@ class GibbsOptions:
         )
 
 
-class ParticleGibbs:
+class ParticleGibbs(Algorithm):
     r"""Markov chains of whole executions, each drawn by SMC conditioned on the one before it.
 
     The target is that of `SMC`: the posterior $\pi(x) \propto p(x) \prod_s g_s(x)$ of the program's latent values x.
@@ -121,6 +120,8 @@ class ParticleGibbs:
         True
     """
 
+    options: GibbsOptions
+
     def __init__(
         self,
         model: Callable[..., Any],
@@ -134,10 +135,7 @@ class ParticleGibbs:
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
     ) -> None:
-        if not callable(model):
-            raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
-        self.model = model
-        self.options = GibbsOptions(
+        options = GibbsOptions(
             num_particles=num_particles,
             num_iterations=num_iterations,
             num_chains=num_chains,
@@ -146,7 +144,7 @@ class ParticleGibbs:
             ess_threshold=ess_threshold,
             max_plate_nesting=max_plate_nesting,
         )
-        self.progress = progress
+        super().__init__(model, options, progress)
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the chains; the arguments go to the program.
@@ -157,17 +155,9 @@ class ParticleGibbs:
             ReplayError: the program is not the same in each iteration, or draws a subsample of data.
             NonFiniteWeightError: as for `SMC`, as are BatchedBranchError, PlateNestingError, DuplicateSiteError.
         """
-        started = time.perf_counter()
-        _check_arguments([*args, *kwargs.values()])
-        options, seed = self.options, torch.initial_seed()
-        title = f"{type(self).__name__}, {options.num_particles} particles"
-        with (
-            torch.no_grad(),
-            poutine.block(),
-            run_scope() as scope,
-            progress_callback(self.progress, title, options.num_particles) as on_step,
-        ):
-            kernel = options.kernel(self.model, options.num_chains, on_step)
+        options = self.options
+        with self._running(args, kwargs) as run:
+            kernel = options.kernel(self.model, options.num_chains, run.on_step)
             sweeps: list[Sweep] = []
             reference: Reference | None = None
             for iteration in range(options.warmup + options.num_iterations):
@@ -177,11 +167,4 @@ class ParticleGibbs:
                     log_evidence = sweep.log_evidence
                 if iteration >= options.warmup:
                     sweeps.append(sweep)
-        scope.cost.seconds = time.perf_counter() - started
-        settings = {"algorithm": type(self).__name__, **asdict(options), "initial_seed": seed, "versions": _versions()}
-        return chain_posterior(sweeps, range(options.num_chains), log_evidence, scope.cost, settings)
-
-    def __repr__(self) -> str:
-        name = getattr(self.model, "__name__", None) or repr(self.model)
-        settings = "".join(f", {option}={value!r}" for option, value in asdict(self.options).items())
-        return f"{type(self).__name__}({name}{settings})"
+        return chain_posterior(sweeps, range(options.num_chains), log_evidence, run.cost, self._reported(run))

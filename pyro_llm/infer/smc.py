@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import pyro
-import pyro.poutine as poutine
-import torch
-
-from pyro_llm.errors import OptionError, ReplayError
+from pyro_llm.errors import OptionError
 from pyro_llm.handlers.particle_messenger import LookAhead
+from pyro_llm.infer.algorithm import Algorithm, Run
 from pyro_llm.infer.options import ParticleMode, ParticleOptions, ResamplingName
 from pyro_llm.infer.particle_run import ParticleRun, run_vectorized
 from pyro_llm.infer.posterior import Posterior
-from pyro_llm.infer.progress import ProgressOption, progress_callback
+from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.scalar_run import run_scalar
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.population import Population
 from pyro_llm.ops.resampling_rule import ResamplingRule
 from pyro_llm.ops.tempering import AdaptiveTempering
-from pyro_llm.run_scope import RunScope, run_scope
 
 
-class SMC:
+class SMC(Algorithm):
     r"""The particle filter: propose from the program, weigh by each observed site, resample when weights degenerate.
 
     For a program with latent values x and observed factors g_1, ..., g_S it targets the posterior
@@ -119,6 +112,8 @@ class SMC:
         torch.Size([1])
     """
 
+    options: ParticleOptions
+
     def __init__(
         self,
         model: Callable[..., Any],
@@ -135,14 +130,11 @@ class SMC:
         look_ahead: LookAhead | None = None,
         progress: ProgressOption = None,
     ) -> None:
-        if not callable(model):
-            raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
         if tempering is not None and not isinstance(tempering, AdaptiveTempering):
             raise OptionError(f"tempering={tempering!r}: give an AdaptiveTempering, or None.")
         if look_ahead is not None and not callable(look_ahead):
             raise OptionError(f"look_ahead={look_ahead!r}: give a function of a site's name and distribution, or None.")
-        self.model = model
-        self.options = ParticleOptions(
+        options = ParticleOptions(
             num_particles=num_particles,
             ess_threshold=ess_threshold,
             num_runs=num_runs,
@@ -153,7 +145,7 @@ class SMC:
             island_threshold=island_threshold,
         )
         self.tempering, self.look_ahead = tempering, look_ahead
-        self.progress = progress
+        super().__init__(model, options, progress)
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the algorithm; the arguments go to the program.
@@ -168,23 +160,14 @@ class SMC:
             ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
             OptionError: `resample_when` returned something other than a bool for each run.
         """
-        started = time.perf_counter()
-        _check_arguments([*args, *kwargs.values()])
-        title = f"{type(self).__name__}, {self.options.num_particles} particles"
-        seed = torch.initial_seed()
-        with (
-            torch.no_grad(),
-            poutine.block(),
-            run_scope() as scope,
-            progress_callback(self.progress, title, self.options.num_particles) as on_step,
-        ):
-            options = self.options
+        options = self.options
+        with self._running(args, kwargs) as run:
             population = Population(
                 options.num_runs,
                 options.num_particles,
                 options.ess_threshold,
                 options.resampling,
-                on_step,
+                run.on_step,
                 resample_when=options.resample_when,
                 island_threshold=options.island_threshold,
                 tempering=self.tempering,
@@ -194,10 +177,9 @@ class SMC:
             else:
                 nesting = options.max_plate_nesting
                 result = run_vectorized(self.model, args, kwargs, population, nesting, self.look_ahead)
-        scope.cost.seconds = time.perf_counter() - started
-        return self._posterior(result, scope, seed)
+        return self._posterior(result, run)
 
-    def _posterior(self, result: ParticleRun, scope: RunScope, seed: int) -> Posterior:
+    def _posterior(self, result: ParticleRun, run: Run) -> Posterior:
         history = result.population.history()
         return Posterior(
             samples=result.samples,
@@ -218,42 +200,14 @@ class SMC:
                 exchanged=history.exchanged.numpy() if result.population.islands.enabled else None,
             ),
             observed=result.observed,
-            cost=scope.cost,
-            settings={
-                "algorithm": type(self).__name__,
-                **self._settings(),
-                "initial_seed": seed,
-                "versions": _versions(),
-            },
+            cost=run.cost,
+            settings=self._reported(run),
         )
 
     def _settings(self) -> dict[str, Any]:
-        settings = self.options.settings()
+        settings = super()._settings()
         if self.tempering is not None:
             settings["tempering"] = asdict(self.tempering)
         if self.look_ahead is not None:
             settings["look_ahead"] = getattr(self.look_ahead, "__name__", type(self.look_ahead).__name__)
         return settings
-
-    def __repr__(self) -> str:
-        name = getattr(self.model, "__name__", None) or repr(self.model)
-        settings = "".join(f", {option}={value!r}" for option, value in self._settings().items())
-        return f"{type(self).__name__}({name}{settings})"
-
-
-def _check_arguments(arguments: list[Any]) -> None:
-    for argument in arguments:
-        if isinstance(argument, Iterator):
-            raise ReplayError(
-                f"An argument of the program is a {type(argument).__name__}, which the first execution would use up. "
-                "Programs are executed again after resampling: pass a list."
-            )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "pyro": pyro.__version__}
-    try:
-        versions["pyro_llm"] = version("pyro-llm")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        versions["pyro_llm"] = "unknown"
-    return versions

@@ -1,0 +1,113 @@
+"""What all algorithms share: a program, options, and the frame of a run."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import pyro
+import pyro.poutine as poutine
+import torch
+
+from pyro_llm.errors import OptionError, ReplayError
+from pyro_llm.infer.progress import ProgressOption, progress_callback
+from pyro_llm.ops.steps import StepReport
+from pyro_llm.run_scope import Cost, run_scope
+
+
+class Options(Protocol):
+    """What an algorithm is set to."""
+
+    @property
+    def num_particles(self) -> int:
+        """The size of one population."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """The options as they are reported, by name."""
+        ...
+
+
+@dataclass
+class Run:
+    """A run in progress.
+
+    Attributes:
+        on_step: what is to be told of each step.
+        cost: what the run spends; its time when it has ended.
+        seed: torch's initial seed when it began.
+    """
+
+    on_step: Callable[[StepReport], None] | None
+    cost: Cost
+    seed: int = field(default_factory=torch.initial_seed)
+
+
+class Algorithm:
+    """A program and the options by which it is run.
+
+    Args:
+        model: the program.
+        options: what the algorithm is set to.
+        progress: whether, or by what, its steps are shown.
+
+    Raises:
+        OptionError: the model cannot be called.
+    """
+
+    def __init__(self, model: Callable[..., Any], options: Options, progress: ProgressOption) -> None:
+        if not callable(model):
+            raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
+        self.model, self.options, self.progress = model, options, progress
+
+    @contextmanager
+    def _running(self, args: tuple[Any, ...], kwargs: dict[str, Any], populations: str = "") -> Iterator[Run]:
+        """Within it programs are executed: without gradients, seen by no handler around, their cost counted."""
+        started = time.perf_counter()
+        _check_arguments([*args, *kwargs.values()])
+        num_particles = self.options.num_particles
+        title = f"{type(self).__name__}, {populations}{num_particles} particles"
+        with (
+            torch.no_grad(),
+            poutine.block(),
+            run_scope() as scope,
+            progress_callback(self.progress, title, num_particles) as on_step,
+        ):
+            yield Run(on_step, scope.cost)
+        scope.cost.seconds = time.perf_counter() - started
+
+    def _settings(self) -> dict[str, Any]:
+        return self.options.settings()
+
+    def _reported(self, run: Run) -> dict[str, Any]:
+        """The settings of a posterior."""
+        settings = {"algorithm": type(self).__name__, **self._settings()}
+        return {**settings, "initial_seed": run.seed, "versions": _versions()}
+
+    def __repr__(self) -> str:
+        name = getattr(self.model, "__name__", None) or repr(self.model)
+        settings = "".join(f", {option}={value!r}" for option, value in self._settings().items())
+        return f"{type(self).__name__}({name}{settings})"
+
+
+def _check_arguments(arguments: list[Any]) -> None:
+    for argument in arguments:
+        if isinstance(argument, Iterator):
+            raise ReplayError(
+                f"An argument of the program is a {type(argument).__name__}, which the first execution would use up. "
+                "Programs are executed again after resampling: pass a list."
+            )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "pyro": pyro.__version__}
+    try:
+        versions["pyro_llm"] = version("pyro-llm")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        versions["pyro_llm"] = "unknown"
+    return versions
