@@ -18,7 +18,7 @@ class PoweredNextToken(TiltedNextToken):
 
     The law is that of sampling at temperature $1/\alpha$, which taken alone is *not* a power of the law of texts: it is
     short-sighted. With the factors C it is. Of all proposals that look at the prefix alone this one has the least noisy
-    weights (Power-SMC, arXiv 2602.10273).
+    weights (Azizi et al., "Power-SMC", arXiv 2602.10273).
 
     Args:
         lm: the language model.

@@ -27,9 +27,9 @@ class SMC(Algorithm):
     $\pi(x) = p(x) \prod_s g_s(x) / Z$, and estimates the evidence $Z = \mathbb E_{p}[\prod_s g_s(x)]$ by
     $\hat Z$, the product over resamplings of the mean weight. $\hat Z$ is unbiased (its logarithm and self-normalised
     averages are not, but consistent), for any number of particles and any threshold. With a language model as the
-    transition and rewards as factors this is Algorithm 1 of Puri et al. (arXiv 2502.01618), its weights multiplied
-    over steps and resampling adaptive; for the theory see Chopin & Papaspiliopoulos, "An Introduction to Sequential
-    Monte Carlo", chapter 10.
+    transition and rewards as factors the target is equation (1) of Puri et al. (arXiv 2502.01618) and this their
+    Algorithm 1, its weights multiplied over steps and resampling adaptive; for the theory see Chopin &
+    Papaspiliopoulos, "An Introduction to Sequential Monte Carlo", chapter 10.
 
     Any Pyro program will do. It is executed on all particles at once, in a plate, and executed again from its
     beginning after each resampling, now on the values of the ancestors; what was drawn and scored is not drawn or

@@ -20,7 +20,7 @@ PowerProposal = Literal["model", "tempered"]
 
 @dataclass(frozen=True)
 class PowerText:
-    r"""What a language model writes, under a power of its law: Power-SMC (arXiv 2602.10273).
+    r"""What a language model writes, under a power of its law: Power-SMC (Azizi et al., arXiv 2602.10273, equation 1).
 
     A Pyro program from a problem to a `TextState`, with the target
 

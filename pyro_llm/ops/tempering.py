@@ -23,8 +23,9 @@ class AdaptiveTempering:
     power $1 - \beta$ stays in each particle's weight, to be used by the next resampling, as far as that is not tempered
     too, or by the final weights. So the target is what the program says, and $\hat Z$ stays unbiased.
 
-    Resampling more evenly while rewards are early and overconfident is the entropic annealing of Giannone et al.
-    (arXiv 2510.05825), there by entropy and without the rest of the power; carrying it keeps the target (see
+    Resampling more evenly while rewards are early and overconfident is the entropic annealing of Giannone et al.,
+    "Mitigating premature exploitation in particle-based Monte Carlo for inference-time scaling" (arXiv 2510.05825),
+    who go by the entropy of the weights; that the rest of the power is carried keeps the target (see
     `pyro_llm.ops.potential`). It costs no language model or reward calls. The temperatures are in
     `Posterior.stats.inverse_temperature`.
 
