@@ -1,0 +1,90 @@
+"""The page of the documentation, from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runtime.comparisons import COMPARISONS
+from benchmarks.runtime.plot import IMAGE, plot_growth
+from benchmarks.runtime.results import Comparison, load, results_file
+from benchmarks.runtime.table import markdown_table
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+DEVICES = {"cpu": "On a CPU", "cuda": "On a GPU"}
+
+HEAD = """\
+# Performance
+
+<!-- Written by `make bench-page` from benchmarks/results/runtime-*.json. Do not edit. -->
+
+What decoding costs here, side by side with the peers. `make bench-runtime` measures it anew (`make bench-peers` installs
+the peers; without them their rows are left out), `make bench-gpu` does so on a CUDA device if there is one.
+
+Contenders are timed in one process, in turns and in alternating order, after a warm-up. A ratio is of two times of the same
+turn; the table gives the median and the range over turns. That contenders did the same work is checked in the run: the same
+model object (it counts its own forward passes), prompt, number of particles, steps and tokens sampled. Facts that may
+differ, such as passes and tokens forwarded, are in `benchmarks/results/` next to the times. The model is a Qwen2 of hidden
+size 256 and 6 layers with random weights and a vocabulary of 1,024; no token ends a text.
+"""
+
+READING = """\
+## How to read it
+
+- **The bare loop** reads the prompt once, copies its cache to all rows, and then samples and forwards, 128 times, one token
+  a row. It neither stops, scores, weighs nor resamples.
+- **its-hub** sends each particle's text anew at every step. Its language model is an adapter that continues all particles
+  in one batch of `generate`; both resample after every step. Its particle filter goes on one step longer than it is told,
+  so it is told one less.
+- **llamppl** gets a batch size of N, and the prompt's keys and values are put into its cache beforehand, in the time that is
+  measured. It reads what follows the prompt anew for every token.
+- **Engine overhead** counts everything but forward passes: drawing tokens, log-probabilities, the program, the
+  reward, resampling. On a GPU it is measured with a synchronisation around each pass.
+- **Re-encoding** reads every distinct text from its first token at each step. Both rewards lead to the same texts, which is
+  checked.
+- **Memory** is the most bytes of distinct tensors that the run's session and the cache in use hold after any forward
+  pass, room not yet written included.
+- **`SMCFilter`** keeps the last state only; ours also keeps whole paths, their ancestry and the evidence. The means of
+  both are checked against the Kalman filter.
+"""
+
+
+def render(results: Mapping[str, Mapping[str, Comparison]]) -> str:
+    """The page, from the comparisons of each device."""
+    parts = [HEAD]
+    for device, heading in DEVICES.items():
+        ordered = {name: results[device][name] for name in COMPARISONS if name in results.get(device, {})}
+        if not ordered:
+            continue
+        parts.append(f"## {heading}\n\n{markdown_table(ordered)}\n\n{_machines(ordered)}")
+        if device == "cpu" and "growth" in ordered:
+            parts.append("![Wall time over particles, steps and the length of the prompt](images/growth.svg)\n")
+    return "\n".join([*parts, READING])
+
+
+def write_page() -> None:
+    """Write the page and its plot from the results that there are."""
+    results = {device: load(results_file(device)) for device in DEVICES}
+    PAGE.write_text(render(results), "utf-8")
+    if "growth" in results["cpu"]:
+        plot_growth(results["cpu"]["growth"], IMAGE)
+
+
+def _machines(comparisons: Mapping[str, Comparison]) -> str:
+    """What the comparisons ran on, those on the same machine and commit together."""
+    groups: dict[str, list[str]] = {}
+    for name, comparison in comparisons.items():
+        groups.setdefault(_machine(comparison.machine), []).append(name)
+    if len(groups) == 1:
+        return f"Measured on {next(iter(groups))}.\n"
+    return "".join(f"- {', '.join(f'`{name}`' for name in names)}: {words}.\n" for words, names in groups.items())
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    gpu = f"{facts['gpu']}, " if "gpu" in facts else ""
+    return (
+        f"{gpu}{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads of torch, Python "
+        f"{facts['python']}, {versions}, commit {facts['commit']}"
+    )
