@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+import struct
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,64 @@ import torch
 from torch import Tensor
 
 from pyro_llm.errors import HiddenRandomnessError
+
+
+_WORDS = 624  # of a Mersenne twister, with the place among them: what both global generators are by default
+
+
+class _PythonState:
+    """The state of Python's global generator, by value.
+
+    `random.getstate()` makes an object of each word, which would take a large part of the time of watching. In CPython
+    the place and the words follow the head of the generator; that they do is checked once, against `getstate`.
+    """
+
+    def __init__(self) -> None:
+        self._generator: random.Random = random.random.__self__  # type: ignore[attr-defined]
+        self._address: int | None = None
+        if sys.implementation.name == "cpython" and type(self._generator) is random.Random:
+            self._address = id(self._generator) + object.__basicsize__
+            place_and_words = struct.unpack(f"@i{_WORDS}I", self._read())
+            if (*place_and_words[1:], place_and_words[0]) != random.getstate()[1]:
+                self._address = None
+
+    def now(self) -> tuple[Any, ...]:
+        """The present state."""
+        if self._address is None:
+            return random.getstate()
+        return (self._read(), self._generator.gauss_next)  # type: ignore[attr-defined]
+
+    def _read(self) -> bytes:
+        assert self._address is not None
+        return ctypes.string_at(self._address, 4 * _WORDS + 4)
+
+
+class _NumpyState:
+    """The state of NumPy's global generator, by value.
+
+    `np.random.get_state()` copies the generator's words one by one, which would take most of the time of watching. They
+    are therefore read from where the generator says that they are. A normal deviate may be kept back outside them, but
+    only a draw that moves the words keeps one, so the full state is read again if they have moved, or if one is kept.
+    """
+
+    def __init__(self) -> None:
+        self._words: tuple[int, bytes] | None = None
+        self._full: tuple[Any, ...] = ()
+
+    def now(self) -> tuple[Any, ...]:
+        """The present state."""
+        generator = np.random.get_bit_generator()
+        if not isinstance(generator, np.random.MT19937):
+            return (repr(np.random.get_state(legacy=False)),)
+        words = id(generator), ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
+        keeps_one_back = bool(self._full and self._full[3])
+        if words != self._words or keeps_one_back:
+            name, values, *rest = np.random.get_state()
+            self._words, self._full = words, (name, np.asarray(values).tobytes(), *rest)
+        return self._full
+
+
+_python_state, _numpy_state = _PythonState(), _NumpyState()
 
 
 @dataclass(frozen=True)
@@ -26,7 +87,7 @@ class GeneratorStates:
     def now(cls) -> GeneratorStates:
         """The present states."""
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
-        return cls(torch.get_rng_state(), cuda, np.random.get_state(), random.getstate())  # type: ignore[arg-type]
+        return cls(torch.get_rng_state(), cuda, _numpy_state.now(), _python_state.now())
 
     def changed_since(self, earlier: GeneratorStates) -> list[str]:
         """The libraries whose generator has been used since."""
@@ -34,7 +95,7 @@ class GeneratorStates:
         same_cuda = len(self.cuda) == len(earlier.cuda) and all(map(torch.equal, self.cuda, earlier.cuda))
         if not torch.equal(self.torch, earlier.torch) or not same_cuda:
             changed.append("torch")
-        if self.numpy[2:] != earlier.numpy[2:] or not np.array_equal(self.numpy[1], earlier.numpy[1]):
+        if self.numpy != earlier.numpy:
             changed.append("numpy")
         if self.python != earlier.python:
             changed.append("random")

@@ -61,6 +61,8 @@ class AuxiliaryPotential:
 
     def at(self, inverse_temperatures: Tensor) -> Tensor:
         """The whole log-potential if runs are resampled at these inverse temperatures. `[R]` -> `[R, N]`."""
+        if self._tempering is None:
+            return self.declared
         return self.declared - (1 - inverse_temperatures)[:, None] * self._finite_power_left()
 
     def resample(self, ancestors: Tensor, resampled: Tensor, inverse_temperatures: Tensor) -> None:
@@ -72,6 +74,8 @@ class AuxiliaryPotential:
             inverse_temperatures: those of this resampling, `[R]`.
         """
         self._declared = {part: log_psi.gather(-1, ancestors) for part, log_psi in self._declared.items()}
+        if self._tempering is None:
+            return
         rest = ((1 - inverse_temperatures)[:, None] * self._finite_power_left()).gather(-1, ancestors)
         self._power_left = torch.where(resampled[:, None], rest, self._power_left)
 

@@ -25,17 +25,16 @@ def normalise(log_weights: Tensor) -> Tensor:
 def effective_sample_size(log_weights: Tensor) -> Tensor:
     r"""Kish's effective sample size $(\sum w)^2 / \sum w^2$, between 1 and N; 0 where all are dead. `[R, N]` -> `[R]`.
 
-    Computed in log space, so that no scale of the weights overflows. Kong, Liu & Wong (1994), "Sequential imputations
-    and Bayesian missing data problems".
+    Computed from normalised weights, so that no scale of them overflows. Kong, Liu & Wong (1994), "Sequential
+    imputations and Bayesian missing data problems".
 
     >>> effective_sample_size(torch.tensor([-torch.inf, -1000.0, -1000.0]))
     tensor(2.0000, dtype=torch.float64)
     """
-    log_weights = log_weights.double()
-    log_ess = 2 * torch.logsumexp(log_weights, -1) - torch.logsumexp(2 * log_weights, -1)
-    return torch.where(all_dead(log_weights), 0.0, log_ess.exp())
+    weights = torch.softmax(log_weights.double(), -1)  # NaN where all are dead
+    return torch.where(all_dead(log_weights), 0.0, weights.square().sum(-1).reciprocal())
 
 
 def all_dead(log_weights: Tensor) -> Tensor:
     """Runs in which every particle has weight zero. `[R, N]` -> bool `[R]`."""
-    return torch.isneginf(log_weights).all(-1)
+    return log_weights.amax(-1) == -torch.inf
