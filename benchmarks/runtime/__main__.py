@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.runtime.comparisons import COMPARISONS
 from benchmarks.runtime.machine import machine_facts
@@ -51,9 +52,7 @@ def main(
                 progress.console.print(f"Left out {name}: {', '.join(missing)} is not installed (make bench-peers).")
                 continue
             task = progress.add_task(name, total=None, what="")
-            plan = (Plan.quick if quick else Plan.full)(
-                device, repeats, lambda what, task=task: progress.update(task, what=what)
-            )
+            plan = (Plan.quick if quick else Plan.full)(device, repeats, partial(_show, progress, task))
             found[name] = replace(COMPARISONS[name].compare(plan), machine=machine_facts(device))
             progress.update(task, total=1, completed=1, what="")
             if out is not None or not quick:
@@ -62,6 +61,10 @@ def main(
     if out is None and not quick:
         write_page()
         console.print(f"Wrote {results_file(device)} and {PAGE}.")
+
+
+def _show(progress: Progress, task: TaskID, what: str) -> None:
+    progress.update(task, what=what)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache
 
+from benchmarks.runtime.model_use import watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work, text_work
 from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work
-from benchmarks.runtime.workload import Workload, watch
+from benchmarks.runtime.workload import Workload
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def decode(workload: Workload) -> torch.Tensor:
     logits = model(prompt, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
     cache.batch_repeat_interleave(particles)
     logits = logits.expand(particles, -1)
-    tokens = []
+    tokens: list[torch.Tensor] = []
     for index in range(workload.steps * workload.step_tokens):
         if index > 0:
             logits = model(tokens[-1], past_key_values=cache, use_cache=True).logits[:, -1]

@@ -12,7 +12,7 @@ from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work, now
 from benchmarks.runtime.workload import Workload
 
-WORDS = {"particles": "particles", "steps": "steps", "prompt_length": "the length of the prompt"}
+WORDS = {"particles": "particles", "steps": "steps", "prompt_length": "tokens of the prompt"}
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.runtime.model_use import watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work, text_work
 from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work
-from benchmarks.runtime.workload import Workload, acceptance, watch
+from benchmarks.runtime.workload import Workload, acceptance
 
 PEERS = ("its_hub",)
 TARGETS = (6.0, 25.0)
@@ -71,10 +73,12 @@ def filter_work(workload: Workload) -> Work:
 def compare(plan: Plan) -> Comparison:
     """Wall time of its-hub over ours, at two lengths of the prompt."""
     figures: list[Figure] = []
-    work, used, seconds = {}, {}, {}
+    work: dict[str, Any] = {}
+    used: dict[str, Any] = {}
+    seconds: dict[str, list[float]] = {}
     for length, target in zip((plan.workload.prompt_length, plan.long_prompt), TARGETS, strict=True):
         workload = plan.workload.with_(prompt_length=length)
-        contenders = {"pyro_llm": lambda w=workload: smc_work(w), "its-hub": lambda w=workload: filter_work(w)}
+        contenders = {"pyro_llm": partial(smc_work, workload), "its-hub": partial(filter_work, workload)}
         timed = plan.alternate(contenders, warm_up=not figures)
         measure = f"The same at prompt {length}: wall time of its-hub's `ParticleFiltering` over ours"
         figures.append(Figure(measure, timed.ratios("its-hub", "pyro_llm"), target, "at least"))

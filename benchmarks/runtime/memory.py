@@ -10,11 +10,12 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from benchmarks.runtime.bare_loop import decode
+from benchmarks.runtime.model_use import watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work, text_work
 from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work, check_equal
-from benchmarks.runtime.workload import Workload, watch
+from benchmarks.runtime.workload import Workload
 from pyro_llm.lm import HFLanguageModel
 from pyro_llm.run_scope import current_run_scope
 
@@ -85,19 +86,16 @@ def compare(plan: Plan) -> Comparison:
     check_equal(work)
     tokens = workload.prompt_length + workload.steps * workload.step_tokens
     expected = (tokens - 1) * workload.particles * _bytes_a_token(workload)
-    if most["one copy a particle"] != expected:
-        raise AssertionError(
-            f"one copy a particle takes {expected} bytes, and {most['one copy a particle']} were found"
-        )
-    ratio = most["one copy a particle"] / most["pyro_llm"]
+    copied, ours = most["one copy a particle"], most["pyro_llm"]
+    if copied != expected:
+        raise AssertionError(f"one copy a particle takes {expected} bytes, and {copied} were found")
     measure = (
         f"Peak memory of keys and values, N={workload.particles}, prompt {workload.prompt_length}, "
         f"{workload.steps * workload.step_tokens} new tokens: one copy of the prompt a particle over ours"
     )
     shared = {name: fact for name, fact in work["pyro_llm"].items() if not name.startswith("used_")}
-    return Comparison(
-        figures=[Figure(measure, [ratio], target=8.0, bound="at least")], work=shared, details={"peak_bytes": most}
-    )
+    figure = Figure(measure, [copied / ours], target=8.0, bound="at least")
+    return Comparison([figure], work=shared, details={"peak_bytes": most})
 
 
 def _bytes_a_token(workload: Workload) -> int:
@@ -105,4 +103,4 @@ def _bytes_a_token(workload: Workload) -> int:
     cache = DynamicCache(config=workload.lm.model.config)
     with torch.no_grad():
         workload.lm.model(torch.zeros(1, 1, dtype=torch.long, device=workload.lm.device), past_key_values=cache)
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    return tensor_bytes(cache)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
+from benchmarks.runtime.model_use import watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import REWARD, smc_work
 from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work
-from benchmarks.runtime.workload import watch
 from pyro_llm import TextState
 
 
@@ -28,12 +30,12 @@ def compare(plan: Plan) -> Comparison:
         in_model[name].append(use.seconds)
         return work
 
-    timed = plan.alternate({name: lambda name=name: contender(name) for name in in_model})
+    timed = plan.alternate({name: partial(contender, name) for name in in_model})
     figures = []
     for name, seconds in in_model.items():
         pairs = zip(seconds[-plan.repeats :], timed.seconds[name], strict=True)  # the first was to warm up
         shares = [100 * (1 - model / wall) for model, wall in pairs]
-        measure = f"Engine overhead on that work, with {name} for a reward: all but forward passes of the model"
+        measure = f"Engine overhead on that work (reward: {name}): all but forward passes of the model, of wall time"
         figures.append(Figure(measure, shares, target=10.0, bound="at most", unit=" %"))
     return Comparison(
         figures,

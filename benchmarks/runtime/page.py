@@ -19,30 +19,31 @@ HEAD = """\
 
 <!-- Written by `make bench-page` from benchmarks/results/runtime-*.json. Do not edit. -->
 
-What decoding costs here, side by side with the peers. `make bench-runtime` measures it anew (`make bench-peers` installs
-the peers; without them their rows are left out), `make bench-gpu` does so on a CUDA device if there is one.
+What decoding costs here, side by side with the peers. `make bench-runtime` measures it anew (`make bench-peers` first
+installs the peers; without them their rows are left out), `make bench-gpu` does so on a CUDA device if there is one.
 
-Contenders are timed in one process, in turns and in alternating order, after a warm-up. A ratio is of two times of the same
-turn; the table gives the median and the range over turns. That contenders did the same work is checked in the run: the same
-model object (it counts its own forward passes), prompt, number of particles, steps and tokens sampled. Facts that may
-differ, such as passes and tokens forwarded, are in `benchmarks/results/` next to the times. The model is a Qwen2 of hidden
-size 256 and 6 layers with random weights and a vocabulary of 1,024; no token ends a text.
+Contenders are timed in one process, in turns and in alternating order, after a warm-up. A ratio is of two times of the
+same turn; the table gives the median and the range over turns. That contenders did the same work is checked as they
+run: the same model object (it counts its own forward passes), prompt, number of particles, steps and tokens sampled.
+Facts that may differ, such as passes and tokens forwarded, are in `benchmarks/results/` next to the times. The model is
+a Qwen2 of hidden size 256 and 6 layers with random weights and a vocabulary of 1,024; no token ends a text.
 """
 
 READING = """\
 ## How to read it
 
-- **The bare loop** reads the prompt once, copies its cache to all rows, and then samples and forwards, 128 times, one token
-  a row. It neither stops, scores, weighs nor resamples.
-- **its-hub** sends each particle's text anew at every step. Its language model is an adapter that continues all particles
-  in one batch of `generate`; both resample after every step. Its particle filter goes on one step longer than it is told,
-  so it is told one less.
-- **llamppl** gets a batch size of N, and the prompt's keys and values are put into its cache beforehand, in the time that is
-  measured. It reads what follows the prompt anew for every token.
-- **Engine overhead** counts everything but forward passes: drawing tokens, log-probabilities, the program, the
-  reward, resampling. On a GPU it is measured with a synchronisation around each pass.
-- **Re-encoding** reads every distinct text from its first token at each step. Both rewards lead to the same texts, which is
-  checked.
+- **The bare loop** reads the prompt once and copies its cache to all rows, then samples a token a row and forwards it,
+  128 times. It neither stops, scores, weighs nor resamples.
+- **its-hub** sends each particle's text anew at every step. Its language model is an adapter that continues all
+  particles in one batch of `generate`; both resample after every step. Its particle filter goes on one step longer than
+  it is told, so it is told one less.
+- **llamppl** gets a batch size of N, and the prompt's keys and values are put into its cache beforehand, in the time
+  that is measured. It reads what follows the prompt anew for every token.
+- **Engine overhead** counts everything but forward passes: drawing tokens, log-probabilities, the program, the reward,
+  resampling. On a GPU it is measured with a synchronisation around each pass.
+- **Re-encoding** reads every distinct text from its first token at each step. Both rewards lead to the same texts,
+  which is checked.
+- **Growth** is the slope of log time over log size by least squares over the whole range, the other sizes held fixed.
 - **Memory** is the most bytes of distinct tensors that the run's session and the cache in use hold after any forward
   pass, room not yet written included.
 - **`SMCFilter`** keeps the last state only; ours also keeps whole paths, their ancestry and the evidence. The means of

@@ -7,10 +7,10 @@ from statistics import median
 
 import matplotlib
 
+from benchmarks.runtime.growth import WORDS
 from benchmarks.runtime.results import Comparison
 
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "growth.svg"
-WORDS = {"particles": "particles", "steps": "steps", "prompt_length": "tokens of the prompt"}
 
 
 def plot_growth(comparison: Comparison, path: Path = IMAGE) -> None:
@@ -22,10 +22,9 @@ def plot_growth(comparison: Comparison, path: Path = IMAGE) -> None:
     FigureCanvasSVG(drawn)
     for axes, (name, words), found in zip(drawn.subplots(1, 3), WORDS.items(), comparison.figures, strict=True):
         sizes, sweeps = comparison.details[name]["sizes"], comparison.details[name]["seconds"]
-        middle = [median(times) for times in zip(*sweeps, strict=True)]
-        axes.fill_between(
-            sizes, [*map(min, zip(*sweeps, strict=True))], [*map(max, zip(*sweeps, strict=True))], alpha=0.3
-        )
+        columns = [*zip(*sweeps, strict=True)]
+        middle = [median(times) for times in columns]
+        axes.fill_between(sizes, [min(times) for times in columns], [max(times) for times in columns], alpha=0.3)
         axes.loglog(sizes, middle, "o-", label=f"measured, exponent {found.median:.2f}")
         linear = [middle[-1] * size / sizes[-1] for size in sizes]
         axes.loglog(sizes, linear, "k--", linewidth=0.8, label="linear")

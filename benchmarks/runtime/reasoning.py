@@ -7,8 +7,9 @@ from typing import Any
 
 import pyro
 
+from benchmarks.runtime.model_use import ModelUse, watch
 from benchmarks.runtime.timing import Work
-from benchmarks.runtime.workload import ModelUse, Workload, acceptance, watch
+from benchmarks.runtime.workload import Workload, acceptance
 from pyro_llm.infer import SMC, Posterior
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import FunctionReward

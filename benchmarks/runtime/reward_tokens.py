@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import Qwen2Config, Qwen2ForTokenClassification
 
+from benchmarks.runtime.model_use import watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import run_smc, text_work
 from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work
-from benchmarks.runtime.workload import ModelSize, Workload, tokenizer, watch
+from benchmarks.runtime.workload import ModelSize, Workload, tokenizer
 from pyro_llm import TextState
 from pyro_llm.infer import Posterior
 from pyro_llm.rewards import ProcessReward
@@ -46,7 +48,7 @@ def reward_model(size: ModelSize, device: str) -> Qwen2ForTokenClassification:
     """A token classifier of the size of the language model, with seeded random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        config = Qwen2Config(**size.config(), num_labels=2, initializer_range=0.1)
+        config = Qwen2Config(**size.config(), **{"num_labels": 2, "initializer_range": 0.1})
         return Qwen2ForTokenClassification(config).eval().to(device)
 
 
@@ -67,7 +69,7 @@ def compare(plan: Plan) -> Comparison:
             "used_reward_calls": judged.calls,
         }
 
-    timed = plan.alternate({name: lambda name=name: contender(name) for name in rewards})
+    timed = plan.alternate({name: partial(contender, name) for name in rewards})
     ours, theirs = (last[name] for name in rewards)
     if not torch.equal(ours.returns.tokens, theirs.returns.tokens):
         raise AssertionError("the two rewards led the same particles to different texts: their scores differ")

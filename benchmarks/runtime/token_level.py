@@ -8,11 +8,12 @@ import numpy as np
 import pyro
 import torch
 
+from benchmarks.runtime.model_use import watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import text_work
 from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work
-from benchmarks.runtime.workload import VOCABULARY_SIZE, Workload, watch
+from benchmarks.runtime.workload import VOCABULARY_SIZE, Workload
 from pyro_llm import TextState, loop
 from pyro_llm.distributions import NextToken
 from pyro_llm.infer import SMC

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
@@ -13,7 +11,7 @@ from typing import Any
 import torch
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from pyro_llm.lm import HFLanguageModel
 
@@ -102,7 +100,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
     The 256 bytes follow, with ids that the model never emits: llamppl asks that every text can be encoded.
     """
-    pairs = list(product(LETTERS, repeat=2))
+    pairs = list(product(LETTERS, LETTERS))
     tokens = ["".join(pair) for pair in pairs] + sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(BPE({token: number for number, token in enumerate(tokens)}, merges=pairs))
     alone = pre_tokenizers.Split(Regex("[a-z0-9]{2}"), behavior="isolated")
@@ -126,47 +124,3 @@ def language_model(size: ModelSize, device: str) -> HFLanguageModel:
 def acceptance(text: str) -> float:
     """The probability that the reward gives to a text: it varies from step to step, and costs next to nothing."""
     return 0.2 + 0.6 * (sum(map(ord, text)) % 101) / 101
-
-
-@dataclass
-class ModelUse:
-    """What has gone through a model.
-
-    Attributes:
-        calls: forward passes.
-        tokens: tokens forwarded, over all rows.
-        seconds: spent in forward passes; on an accelerator only if it is waited for.
-    """
-
-    calls: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-
-@contextmanager
-def watch(model: PreTrainedModel) -> Iterator[ModelUse]:
-    """Count, and time, the forward passes of a model while the block lasts."""
-    from benchmarks.runtime.timing import now
-
-    use, started = ModelUse(), 0.0
-    device = str(model.device)
-
-    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal started
-        tokens = kwargs["input_ids"] if kwargs.get("input_ids") is not None else args[0]
-        use.calls += 1
-        use.tokens += tokens.numel()
-        started = now(device)
-
-    def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        use.seconds += now(device) - started
-
-    hooks = [
-        model.register_forward_pre_hook(before, with_kwargs=True),
-        model.register_forward_hook(after, with_kwargs=True),
-    ]
-    try:
-        yield use
-    finally:
-        for hook in hooks:
-            hook.remove()

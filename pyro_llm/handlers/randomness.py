@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pyro_llm.errors import HiddenRandomnessError
 
-
 _WORDS = 624  # of a Mersenne twister, with the place among them: what both global generators are by default
 
 
@@ -60,7 +59,7 @@ class _NumpyState:
 
     def now(self) -> tuple[Any, ...]:
         """The present state."""
-        generator = np.random.get_bit_generator()
+        generator = np.random.mtrand.get_bit_generator()
         if not isinstance(generator, np.random.MT19937):
             return (repr(np.random.get_state(legacy=False)),)
         words = id(generator), ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
