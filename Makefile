@@ -9,10 +9,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Then the number of marbles becomes 2 times as large. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-arviz1 mutation lint format bench zoo dist clean
+.PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-runtime bench-gpu bench-page \
+	bench-peers zoo dist clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -63,8 +64,24 @@ format: $(VENV)/.installed-test  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed  ## Measure the accuracy on the 500 test problems of abacus (benchmarks/results/).
+bench: bench-accuracy bench-runtime  ## Both benchmarks.
+
+bench-accuracy: $(VENV)/.installed  ## Measure the accuracy on the 500 test problems of abacus (benchmarks/results/).
 	$(BIN)/python benchmarks/abacus_accuracy.py
+
+bench-runtime: $(VENV)/.installed  ## Measure the runtime side by side with its peers (docs/performance.md).
+	$(BIN)/python -m benchmarks.runtime
+
+bench-gpu: $(VENV)/.installed  ## The same on a CUDA device, if there is one.
+	$(BIN)/python -m benchmarks.runtime --device cuda
+
+bench-page: $(VENV)/.installed  ## Write docs/performance.md anew from the results.
+	$(BIN)/python -m benchmarks.runtime --page
+
+# llamppl and its backend declare quantisation kernels, a notebook kernel and a commit hook manager; running it on a
+# model in memory needs numba alone (in the extra), so they are installed without what they declare.
+bench-peers: $(VENV)/.installed-bench  ## Install the peers of the runtime benchmark.
+	$(PIP) --no-deps genlm-backend==0.3.1 llamppl==0.2.3
 
 zoo: $(VENV)/.installed  ## Train the embedded models anew (about an hour on two cores).
 	$(BIN)/python -m training.abacus

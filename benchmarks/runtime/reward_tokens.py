@@ -48,7 +48,8 @@ def reward_model(size: ModelSize, device: str) -> Qwen2ForTokenClassification:
     """A token classifier of the size of the language model, with seeded random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        config = Qwen2Config(**size.config(), **{"num_labels": 2, "initializer_range": 0.1})
+        config = Qwen2Config(**size.config())
+        config.num_labels, config.initializer_range = 2, 0.1  # scores that tell texts apart
         return Qwen2ForTokenClassification(config).eval().to(device)
 
 

@@ -37,3 +37,27 @@ def test_own_generators_may_draw():
     np.random.default_rng(0).random()
     watch.end("site 'a'")
     assert not watch.watching
+
+
+def test_a_normal_deviate_that_a_generator_kept_back_is_noticed():
+    for draw in (np.random.randn, lambda: random.gauss(0.0, 1.0)):
+        draw()  # makes two, and keeps one
+        watch = RandomnessWatch()
+        watch.begin()
+        draw()
+        with pytest.raises(HiddenRandomnessError):
+            watch.end("site 'a'")
+
+
+def test_another_generator_of_numpy_is_watched():
+    default = np.random.mtrand.get_bit_generator()
+    np.random.mtrand.set_bit_generator(np.random.PCG64(0))
+    try:
+        watch = RandomnessWatch()
+        watch.begin()
+        watch.check("site 'a'")
+        np.random.rand()
+        with pytest.raises(HiddenRandomnessError, match="numpy"):
+            watch.check("site 'b'")
+    finally:
+        np.random.mtrand.set_bit_generator(default)
