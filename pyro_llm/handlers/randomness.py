@@ -6,8 +6,7 @@ import ctypes
 import random
 import struct
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +53,9 @@ class _NumpyState:
     """
 
     def __init__(self) -> None:
-        self._words: tuple[int, bytes] | None = None
+        self._generator: np.random.MT19937 | None = None
+        self._address = 0
+        self._words: bytes | None = None
         self._full: tuple[Any, ...] = ()
 
     def now(self) -> tuple[Any, ...]:
@@ -62,7 +63,9 @@ class _NumpyState:
         generator = np.random.mtrand.get_bit_generator()
         if not isinstance(generator, np.random.MT19937):
             return (repr(np.random.get_state(legacy=False)),)
-        words = id(generator), ctypes.string_at(generator.ctypes.state_address, 4 * _WORDS + 4)
+        if generator is not self._generator:
+            self._generator, self._address = generator, generator.ctypes.state_address
+        words = ctypes.string_at(self._address, 4 * _WORDS + 4)
         keeps_one_back = bool(self._full and self._full[3])
         if words != self._words or keeps_one_back:
             name, values, *rest = np.random.get_state()
@@ -73,8 +76,7 @@ class _NumpyState:
 _python_state, _numpy_state = _PythonState(), _NumpyState()
 
 
-@dataclass(frozen=True)
-class GeneratorStates:
+class GeneratorStates(NamedTuple):
     """The states of the global random number generators of torch, NumPy and Python at one moment."""
 
     torch: Tensor

@@ -85,7 +85,7 @@ class Population:
         log_factor = self._multiply(name, "log-probability of the observation", log_factor)
         self.potential.fold(log_factor)
         generation, exchanges = self.lineage.generation, self.islands.num_exchanges
-        self.steps.append(Step(name, log_factor, self.log_weights, self.log_evidence(), generation, exchanges))
+        self.steps.append(Step(name, log_factor, self.log_weights, self._consumed, generation, exchanges))
         self._folded = True
         if self._on_step is not None:
             ess = effective_sample_size(self.log_weights)
@@ -139,10 +139,9 @@ class Population:
             return False
         self._folded = False
         last = len(self.steps) - 1
-        slots = torch.arange(self.size).reshape(self.num_runs, self.num_particles)
         exchange = self.islands.exchange(self.log_evidence(), last) if self.islands.enabled else None
         if exchange is not None:
-            slots, self.log_weights = slots[exchange.ancestors], self.log_weights[exchange.ancestors]
+            self.log_weights = self.log_weights[exchange.ancestors]
             self._consumed = self._consumed[exchange.ancestors] + exchange.log_shift
             self.potential.exchange(exchange.ancestors)
             running = running if running is None else running[exchange.ancestors]
@@ -150,10 +149,14 @@ class Population:
         degenerate = self._is_degenerate(log_weights) & ~all_dead(log_weights)
         if running is not None:
             degenerate = degenerate & running
-        if bool(degenerate.any()):
-            slots = slots.gather(-1, self._resample(degenerate, log_weights))
-        elif exchange is None:
+        resampled = bool(degenerate.any())
+        if not resampled and exchange is None:
             return False
+        slots = torch.arange(self.size).reshape(self.num_runs, self.num_particles)
+        if exchange is not None:
+            slots = slots[exchange.ancestors]
+        if resampled:
+            slots = slots.gather(-1, self._resample(degenerate, log_weights))
         self.lineage.resample(slots.flatten())
         return True
 
@@ -198,19 +201,19 @@ class Population:
         resampled = torch.zeros(shape[:2], dtype=torch.bool)
         powers = torch.full(shape[:2], torch.nan, dtype=torch.float64)
         ancestors = torch.arange(self.num_particles).expand(shape).clone()
-        islands = torch.empty(shape[:2], dtype=torch.int64)
-        log_weights, log_factor = torch.empty(2, *shape, dtype=torch.float64)
-        for index, step in enumerate(self.steps):
-            log_weights[:, index] = self.islands.present(step.log_weights, step.exchanges)
-            log_factor[:, index] = self.islands.present(step.log_factor, step.exchanges)
-            islands[:, index] = self.islands.ancestors_at(step.exchanges, self.num_runs)
+        log_weights = self._stacked([step.log_weights for step in self.steps])
+        log_factor = self._stacked([step.log_factor for step in self.steps])
+        islands = torch.arange(self.num_runs)[:, None].expand(shape[:2]).clone()
+        if self.islands.num_exchanges:
+            for index, step in enumerate(self.steps):
+                islands[:, index] = self.islands.ancestors_at(step.exchanges, self.num_runs)
         for index, resampling in self._resamplings.items():
             resampled[:, index] = self.islands.present(resampling.runs, resampling.exchanges)
             ancestors[:, index] = self.islands.present(resampling.ancestors, resampling.exchanges)
             powers[:, index] = self.islands.present(resampling.inverse_temperatures, resampling.exchanges)
         return StepHistory(
             ess=effective_sample_size(log_weights),
-            log_evidence_increment=self._increments(),
+            log_evidence_increment=self._increments(log_weights),
             resampled=resampled,
             ancestors=ancestors,
             log_factor=log_factor,
@@ -219,14 +222,21 @@ class Population:
             exchanged=torch.tensor([index in self.islands.exchanges for index in range(shape[1])], dtype=torch.bool),
         )
 
-    def _increments(self) -> Tensor:
+    def _stacked(self, recorded: list[Tensor]) -> Tensor:
+        """What was recorded at each step, `[R, ...]`, for the present runs. `[R, S, ...]`."""
+        if not recorded:
+            return torch.empty(self.num_runs, 0, self.num_particles, dtype=torch.float64)
+        present = zip(recorded, self.steps, strict=True)
+        return torch.stack([self.islands.present(value, step.exchanges) for value, step in present], 1)
+
+    def _increments(self, log_weights: Tensor) -> Tensor:
         """Differences of the evidence; what a resampling by a potential changes in it counts for the next step.
 
-        What an exchange of runs changes in it counts for the step before.
+        What an exchange of runs changes in it counts for the step before. Of the log-weights after steps, `[R, S, N]`.
         """
         if not self.steps:
             return torch.empty(self.num_runs, 0, dtype=torch.float64)
-        after = torch.stack([self.islands.present(step.log_evidence, step.exchanges) for step in self.steps], 1)
+        after = self._stacked([step.consumed for step in self.steps]) + log_mean_exp(log_weights)
         for number, (step, exchange) in enumerate(self.islands.exchanges.items(), start=1):
             after[:, step] += self.islands.present(exchange.log_shift, number)
         after[:, -1] = self.log_evidence()
@@ -237,10 +247,10 @@ class Population:
     def _multiply(self, name: str, what: str, log_factor: Tensor) -> Tensor:
         """Multiply the weights, checked; returns the log-factor as float64 `[R, N]`."""
         log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
-        dead_before = all_dead(self.log_weights)
-        self.log_weights = self.log_weights + log_factor
+        before = self.log_weights
+        self.log_weights = before + log_factor
         if not bool(torch.isfinite(self.log_weights.amax(-1)).all()):  # also sees NaN, which amax propagates
-            self._check_weights(name, what, log_factor, dead_before)
+            self._check_weights(name, what, log_factor, all_dead(before))
         return log_factor
 
     def _check_weights(self, name: str, what: str, log_factor: Tensor, dead_before: Tensor) -> None:

@@ -15,7 +15,8 @@ class Step:
         name: the observed site (the sites, if several were folded together).
         log_factor: the factor of each particle. Float64 `[R, N]`.
         log_weights: unnormalised log-weights after the factor. Float64 `[R, N]`.
-        log_evidence: each run's estimate of the log-evidence after the factor. Float64 `[R]`.
+        consumed: the log-weight that resamplings before the factor have used up; with the log of the mean weight it is
+            the log-evidence of each run after the factor. Float64 `[R]`.
         generation: the number of resamplings before the factor.
         exchanges: the number of exchanges between runs before the factor.
     """
@@ -23,7 +24,7 @@ class Step:
     name: str
     log_factor: Tensor
     log_weights: Tensor
-    log_evidence: Tensor
+    consumed: Tensor
     generation: int
     exchanges: int = 0
 
