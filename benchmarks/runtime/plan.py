@@ -16,7 +16,7 @@ class Growth:
     particles: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256)
     steps: tuple[int, ...] = (4, 8, 16, 32, 64)
     prompt_length: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
-    fixed: Workload = field(default_factory=lambda: Workload(particles=32, prompt_length=256, steps=4, step_tokens=8))
+    fixed: Workload = field(default_factory=lambda: Workload(particles=16, prompt_length=256, steps=4, step_tokens=8))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
     imputations and Bayesian missing data problems".
 
     >>> effective_sample_size(torch.tensor([-torch.inf, -1000.0, -1000.0]))
-    tensor(2.0000, dtype=torch.float64)
+    tensor(2., dtype=torch.float64)
     """
     weights = torch.softmax(log_weights.double(), -1)  # NaN where all are dead
     return torch.where(all_dead(log_weights), 0.0, weights.square().sum(-1).reciprocal())
