@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache
 
-from benchmarks.runtime.model_use import watch
+from benchmarks.runtime.model_use import plain_attention, watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work, text_work
 from benchmarks.runtime.results import Comparison, Figure
@@ -36,7 +36,7 @@ def decode(workload: Workload) -> torch.Tensor:
 
 def bare_work(workload: Workload) -> Work:
     """Run the bare loop, and say what it did."""
-    with watch(workload.lm.model) as use:
+    with plain_attention(workload.lm.model), watch(workload.lm.model) as use:
         tokens = decode(workload)
     steps = tokens.shape[1] // workload.step_tokens
     return text_work(workload, use, workload.prompt_tokens, len(tokens), steps, tokens.numel())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.runtime.model_use import watch
+from benchmarks.runtime.model_use import plain_attention, watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work, text_work
 from benchmarks.runtime.results import Comparison, Figure
@@ -62,7 +62,7 @@ def filter_work(workload: Workload) -> Work:
     # It stops a step later than it is told.
     steps = StepGeneration(workload.steps - 1, tokens_per_step=workload.step_tokens, temperature=1.0)
     algorithm = ParticleFiltering(steps, Acceptance())
-    with watch(workload.lm.model) as use:
+    with plain_attention(workload.lm.model), watch(workload.lm.model) as use:
         run = algorithm.ainfer(BatchedGenerate(), workload.prompt, workload.particles, return_response_only=False)
         result = asyncio.run(run)
     (prompt,) = prompts

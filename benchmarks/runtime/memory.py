@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from benchmarks.runtime.bare_loop import decode
-from benchmarks.runtime.model_use import watch
+from benchmarks.runtime.model_use import plain_attention, watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work, text_work
 from benchmarks.runtime.results import Comparison, Figure
@@ -54,7 +54,7 @@ class Gauge:
         """A forward hook."""
         scope, lm = current_run_scope(), self.workload.lm
         session = scope.resource(lm, lm.session) if scope is not None else None
-        self.most = max(self.most, tensor_bytes(session, kwargs["past_key_values"]))
+        self.most = max(self.most, tensor_bytes(session, kwargs))
 
 
 def compare(plan: Plan) -> Comparison:
@@ -74,7 +74,7 @@ def compare(plan: Plan) -> Comparison:
         return work
 
     def copies() -> Work:
-        with watch(workload.lm.model) as use:
+        with plain_attention(workload.lm.model), watch(workload.lm.model) as use:
             tokens = decode(workload)
         steps = tokens.shape[1] // workload.step_tokens
         return text_work(workload, use, workload.prompt_tokens, len(tokens), steps, tokens.numel())

@@ -52,3 +52,14 @@ def watch(model: PreTrainedModel) -> Iterator[ModelUse]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def plain_attention(model: PreTrainedModel) -> Iterator[None]:
+    """With transformers' own attention for as long as the block lasts, in case that pyro_llm has put its own there."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -32,6 +32,7 @@ a Qwen2 of hidden size 256 and 6 layers with random weights and a vocabulary of 
 READING = """\
 ## How to read it
 
+- **All contenders** use the same model object; those that are not ours with transformers' own attention (`sdpa`).
 - **The bare loop** reads the prompt once and copies its cache to all rows, then samples a token a row and forwards it,
   128 times. It neither stops, scores, weighs nor resamples.
 - **its-hub** sends each particle's text anew at every step. Its language model is an adapter that continues all

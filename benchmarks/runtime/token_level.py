@@ -8,7 +8,7 @@ import numpy as np
 import pyro
 import torch
 
-from benchmarks.runtime.model_use import watch
+from benchmarks.runtime.model_use import plain_attention, watch
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import text_work
 from benchmarks.runtime.results import Comparison, Figure
@@ -79,7 +79,8 @@ class Llamppl:
 
         np.random.seed(0)
         self.lm.clear_cache()
-        with watch(workload.lm.model) as use, torch.no_grad():
+        model = workload.lm.model
+        with plain_attention(model), watch(model) as use, torch.no_grad():
             self.lm.cache_kv(workload.prompt_tokens)
             context = LMContext(self.lm, workload.prompt)
             run = smc_standard(Program(context), workload.particles, ess_threshold=0.5)
