@@ -250,7 +250,7 @@ class Population:
         log_factor = log_factor.detach().cpu().double().reshape(self.num_runs, self.num_particles)
         before = self.log_weights
         self.log_weights = before + log_factor
-        if not math.isfinite(float(self.log_weights.amax(-1).sum())):  # of no dead run and, as amax propagates it, no NaN
+        if not math.isfinite(float(self.log_weights.amax(-1).sum())):  # a dead run, or NaN, which amax propagates
             self._check_weights(name, what, log_factor, all_dead(before))
         return log_factor
 
