@@ -30,6 +30,14 @@ class Branches(Protocol):
         """
         ...
 
+    def retain(self, rows: Tensor) -> None:
+        """Go on with these rows only, in this order; the others are remembered as they are.
+
+        Args:
+            rows: indices among the rows that are here. Shape `[retained]`.
+        """
+        ...
+
     def extend(self, tokens: Tensor, closed: Tensor, log_probs: LogProbs) -> Tensor:
         """Append given tokens, teacher forced, and return the log-probability of each given what precedes it.
 
@@ -54,10 +62,16 @@ class Decoder(Protocol[AnyBranches]):
         """Logits of the next token of each row; reads what it does not know yet. `[rows, vocabulary_size]`."""
         ...
 
-    def fork(self, prefix: Prefix) -> AnyBranches:
-        """Branches to write on, one for each row of the prefix."""
+    def fork(self, prefix: Prefix, room: int) -> AnyBranches:
+        """Branches to write on, one for each row of the prefix, and no more than `room` tokens each."""
         ...
 
     def keep(self, prefix: Prefix, branches: AnyBranches, rows: Tensor) -> None:
-        """Remember those rows of branches that a mask names; `prefix` holds what all of them say now."""
+        """Remember those rows of branches that a mask names, among those there were when they were forked.
+
+        Args:
+            prefix: what all of them say now.
+            branches: where they were written.
+            rows: boolean, shape `[rows]`.
+        """
         ...

@@ -29,6 +29,8 @@ class HFLanguageModel:
         tokenizer: its tokenizer.
         system_prompt: what the chat template is given as the system's message, if anything.
         name: for messages; by default where the model came from.
+        shared_prompts: store a prompt's keys and values once for all particles, and attend to them once, where the
+            model's attention allows it. False is the reference: a copy for every particle, and transformers' attention.
 
     Attributes:
         vocabulary_size: width of the logits, which may exceed the tokenizer's vocabulary.
@@ -36,8 +38,8 @@ class HFLanguageModel:
         context_length: positions of the model, or None if its config names no limit.
 
     Raises:
-        CapabilityError: the model's memory cannot be forked and reordered (a recurrent state, say), or a system prompt
-            is given and there is no chat template.
+        CapabilityError: the model's memory cannot be forked and reordered, or a system prompt is given and there is no
+            chat template.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class HFLanguageModel:
         tokenizer: PreTrainedTokenizerBase,
         system_prompt: str | None = None,
         name: str | None = None,
+        shared_prompts: bool = True,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -60,7 +63,7 @@ class HFLanguageModel:
         self.vocabulary_size: int = config.vocab_size
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         self.eos_token_ids = _eos_token_ids(model, tokenizer, self.vocabulary_size)
-        self._cached_model = CachedModel(model, self.context_length)
+        self._cached_model = CachedModel(model, self.context_length, shared_prompts)
 
     @property
     def device(self) -> torch.device:

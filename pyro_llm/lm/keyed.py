@@ -48,9 +48,11 @@ def draw(log_probs: Tensor, uniform: Tensor) -> Tensor:
         int64 tokens, never one of probability zero. Shape `[rows]`. Where the log-probabilities are NaN, so is that of
         the token returned.
     """
-    mass = log_probs.double().exp()
-    # A parallel scan may round a zero-mass token's sum an ulp above its neighbour's: levels must not rise there.
-    cumulative = torch.where(mass > 0, mass.cumsum(-1), 0.0).cummax(-1).values
+    mass = log_probs.exp()
+    cumulative = mass.cumsum(-1, dtype=torch.float64)
+    if cumulative.device.type != "cpu":  # where sums are taken one after another
+        # A parallel scan may round a zero-mass token's sum an ulp above its neighbour's: levels must not rise there.
+        cumulative = torch.where(mass > 0, cumulative, 0.0).cummax(-1).values
     total = cumulative[:, -1:]
     target = torch.minimum(uniform.double().unsqueeze(-1) * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=log_probs.shape[-1] - 1)

@@ -7,19 +7,21 @@ included, and identical rows are found in one place. Only what no stored row beg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
-from pyro_llm.lm.kv_rows import KVRows, take_rows
+from pyro_llm.lm.kv.rows import KVRows, take_rows
+from pyro_llm.lm.kv.slots import ROOM
 from pyro_llm.lm.language_model import Prefix
 
 Key = bytes
 
-KEPT_BATCHES = 3
+KEPT_STEPS = 3
 KEPT_PROMPTS = 8
 
 
@@ -43,63 +45,84 @@ class Contents:
         digest.update(self._tokens[row, : (length or self.lengths[row]) - self.prompt_length].tobytes())
         return digest.digest()
 
+    def of_rows(self, rows: Sequence[int]) -> Contents:
+        """Those of some rows."""
+        chosen = copy(self)
+        chosen._tokens, chosen.lengths = self._tokens[list(rows)], [self.lengths[row] for row in rows]
+        return chosen
+
     def keys(self) -> list[Key]:
         """The key of each row."""
         return [self.key(row) for row in range(len(self.lengths))]
 
 
-@dataclass(frozen=True)
+@dataclass
 class StoredBatch:
-    """Rows that can be written on.
+    """Rows that can be written on, and the texts that they begin with.
 
     Attributes:
         rows: their keys and values.
-        logits: of the next token. Shape `[rows, vocabulary_size]`.
-        index: the row of each content.
-        lengths: tokens of each row, prompt included.
+        logits: of the token after each text. Shape `[texts, vocabulary_size]`.
+        index: the number of each text, by content.
+        row: the row that begins with each text.
+        lengths: tokens of each text, prompt included.
+        adopted: texts that an earlier batch held as rows, and that rows of this one go on from.
     """
 
     rows: KVRows
     logits: Tensor
     index: dict[Key, int]
+    row: list[int]
     lengths: list[int]
+    adopted: set[Key] = field(default_factory=set)
+
+    @classmethod
+    def of_rows(cls, rows: KVRows, logits: Tensor, index: dict[Key, int], lengths: list[int]) -> StoredBatch:
+        """A batch whose texts are its rows, or some of them."""
+        return cls(rows, logits, index, list(range(len(rows))), lengths)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the content of a row is stored."""
+    """Where a text is stored."""
 
     batch: StoredBatch
-    row: int
+    number: int
 
     @property
     def length(self) -> int:
-        """Tokens of the row, prompt included."""
-        return self.batch.lengths[self.row]
+        """Tokens of the text, prompt included."""
+        return self.batch.lengths[self.number]
 
 
 class PrefixCache:
-    """Stored rows by content: one for each recent prompt, and the last few batches.
+    """Stored texts: one for each recent prompt, and those of the last few steps.
 
     Args:
-        kept_batches: batches that are kept besides the prompts; older ones are forgotten.
+        kept_steps: steps whose batches are kept besides the prompts; older ones are forgotten.
     """
 
-    def __init__(self, kept_batches: int = KEPT_BATCHES) -> None:
-        self._kept_batches = kept_batches
-        self._batches: list[StoredBatch] = []
+    def __init__(self, kept_steps: int = KEPT_STEPS) -> None:
+        self._kept_steps = kept_steps
+        self._steps: list[list[StoredBatch]] = []
         self._prompts: OrderedDict[Key, StoredBatch] = OrderedDict()
 
+    def batches(self) -> Iterator[StoredBatch]:
+        """All that is stored, newer batches first."""
+        for step in reversed(self._steps):
+            yield from step
+        yield from self._prompts.values()
+
     def find(self, key: Key) -> Place | None:
-        """Where a row is stored, if it is; newer batches first."""
-        for batch in (*reversed(self._batches), *self._prompts.values()):
+        """Where a text is stored, if it is; newer batches first."""
+        for batch in self.batches():
             if key in batch.index:
                 return Place(batch, batch.index[key])
         return None
 
     def find_longest(self, contents: Contents, row: int) -> Place | None:
         """The longest stored beginning of a row that holds the whole prompt at least, if there is one."""
-        stored = {length for batch in self._batches for length in batch.lengths} | {contents.prompt_length}
+        stored = {batch.lengths[number] for batch in self.batches() for number in batch.index.values()}
         for length in sorted(stored, reverse=True):
             if contents.prompt_length <= length < contents.lengths[row]:
                 place = self.find(contents.key(row, length))
@@ -107,10 +130,10 @@ class PrefixCache:
                     return place
         return None
 
-    def add(self, batch: StoredBatch) -> None:
-        """Store a batch, and forget the oldest if there are too many."""
-        self._batches.append(batch)
-        del self._batches[: -self._kept_batches]
+    def add(self, step: Sequence[StoredBatch]) -> None:
+        """Store the batches of one step, and forget the oldest step if there are too many."""
+        self._steps.append(list(step))
+        del self._steps[: -self._kept_steps]
 
     def add_prompt(self, batch: StoredBatch) -> None:
         """Store the row of a prompt, and forget the oldest if there are too many."""
@@ -119,14 +142,48 @@ class PrefixCache:
         while len(self._prompts) > KEPT_PROMPTS:
             self._prompts.popitem(last=False)
 
+    def adopt(self, batch: StoredBatch, beginnings: Mapping[Key, int]) -> None:
+        """Let stored texts of earlier steps be beginnings of the rows of a batch: their own slots can then go.
 
-def take(places: Sequence[Place]) -> KVRows:
-    """The rows at places as new rows, in this order."""
+        Args:
+            batch: not added yet.
+            beginnings: texts, and the row of the batch that begins with each.
+        """
+        found = {key: place for key in beginnings if (place := self._find_in_steps(key)) is not None}
+        if not found:
+            return
+        batch.logits = torch.cat([batch.logits, logits_at(list(found.values()))])
+        for key, place in found.items():
+            batch.index.setdefault(key, len(batch.row))
+            batch.row.append(beginnings[key])
+            batch.lengths.append(place.length)
+            del place.batch.index[key]
+        batch.adopted |= found.keys()
+        self._steps = [[kept for old in step if (kept := _without_waste(old)).index] for step in self._steps]
+
+    def _find_in_steps(self, key: Key) -> Place | None:
+        batches = (batch for step in reversed(self._steps) for batch in step)
+        return next((Place(batch, batch.index[key]) for batch in batches if key in batch.index), None)
+
+
+def _without_waste(batch: StoredBatch) -> StoredBatch:
+    """A batch that has lost texts to a later one: without those it had adopted itself, and without idle slots."""
+    own = {key: number for key, number in batch.index.items() if key not in batch.adopted}
+    if len(own) > 0.75 * len(batch.rows) or not own:
+        return batch if own else StoredBatch(batch.rows, batch.logits, {}, [], [])
+    places = [Place(batch, number) for number in own.values()]
+    index = {key: number for number, key in enumerate(own)}
+    return StoredBatch.of_rows(take(places, room=0), logits_at(places), index, [place.length for place in places])
+
+
+def take(places: Sequence[Place], room: int = ROOM) -> KVRows:
+    """The texts at places as new rows, in this order, with room for so many more tokens."""
     groups = _by_batch(places)
     return take_rows(
-        [(batch.rows, rows) for batch, rows, _ in groups],
+        [(batch.rows, [batch.row[number] for number in numbers]) for batch, numbers, _ in groups],
         [index for _, _, indices in groups for index in indices],
         [place.length for place in places],
+        room,
     )
 
 
@@ -134,16 +191,16 @@ def logits_at(places: Sequence[Place]) -> Tensor:
     """The pending logits at places. `[places, vocabulary_size]`."""
     like = places[0].batch.logits
     logits = like.new_empty(len(places), like.shape[-1])
-    for batch, rows, indices in _by_batch(places):
-        logits[torch.tensor(indices, device=like.device)] = batch.logits[torch.tensor(rows, device=like.device)]
+    for batch, numbers, indices in _by_batch(places):
+        logits[torch.tensor(indices, device=like.device)] = batch.logits[torch.tensor(numbers, device=like.device)]
     return logits
 
 
 def _by_batch(places: Sequence[Place]) -> list[tuple[StoredBatch, list[int], list[int]]]:
-    """For each batch, the rows that places name and the indices of these places."""
+    """For each batch, the texts that places name and the indices of these places."""
     groups: dict[int, tuple[StoredBatch, list[int], list[int]]] = {}
     for index, place in enumerate(places):
-        _, rows, indices = groups.setdefault(id(place.batch), (place.batch, [], []))
-        rows.append(place.row)
+        _, numbers, indices = groups.setdefault(id(place.batch), (place.batch, [], []))
+        numbers.append(place.number)
         indices.append(index)
     return list(groups.values())

@@ -66,8 +66,8 @@ class TableDecoder:
         """Logits of the next token, float64; see `Decoder`."""
         return self._tree.log_probs(self._nodes(prefix))
 
-    def fork(self, prefix: Prefix) -> TableBranches:
-        """Rows to write on; see `Decoder`."""
+    def fork(self, prefix: Prefix, room: int) -> TableBranches:
+        """Rows to write on, of any length; see `Decoder`."""
         return TableBranches(self._tree, self._nodes(prefix), self._read)
 
     def keep(self, prefix: Prefix, branches: TableBranches, rows: Tensor) -> None:
@@ -106,6 +106,10 @@ class TableBranches:
         self._read.update(self._nodes[on].unique().tolist())
         current_cost().lm_calls += 1
         current_cost().lm_tokens_forwarded += len(on)
+
+    def retain(self, rows: Tensor) -> None:
+        """Go on with these rows only; see `Branches`."""
+        self._nodes = self._nodes[rows]
 
     def extend(self, tokens: Tensor, closed: Tensor, log_probs: LogProbs) -> Tensor:
         """Append given tokens and score each; see `Branches`."""

@@ -10,13 +10,14 @@ from torch import Tensor
 from pyro_llm.errors import ContextLengthError, LogitsError
 from pyro_llm.lm.decoder import Branches, Decoder
 from pyro_llm.lm.decoding import Decoding, restrict
-from pyro_llm.lm.keyed import draw, uniforms
+from pyro_llm.lm.drawing import Drawing
 from pyro_llm.lm.language_model import Continuation, LanguageModel, Prefix, SamplingKey
 from pyro_llm.lm.state import PAD
 from pyro_llm.lm.stopping import terminator
 from pyro_llm.run_scope import current_cost
 
 _CHECK_EVERY = 8  # tokens between two looks, from the host, at whether an accelerator has finished every row
+_COMPACT_AT = 0.75  # of the rows: when no more go on, moving them costs less than to drag the others along
 
 
 class TokenSession:
@@ -34,39 +35,35 @@ class TokenSession:
             ContextLengthError: a row and `max_tokens` more tokens do not fit the context.
             LogitsError: the model gave NaN.
         """
-        rows, device = len(prefix), prefix.tokens.device
-        tokens = torch.full((rows, decoding.max_tokens), PAD, dtype=torch.long, device=device)
-        log_prob = torch.zeros(rows, dtype=torch.float64, device=device)
-        if rows == 0:
-            return Continuation(tokens, log_prob)
+        device = prefix.tokens.device
+        drawing = Drawing(terminator(self._lm, decoding.stop), key, decoding.max_tokens)
+        if len(prefix) == 0:
+            return Continuation(drawing.tokens, drawing.log_prob)
         self._check_length(prefix, decoding.max_tokens)
-        ending = terminator(self._lm, decoding.stop)
-        state, active = ending.begin(rows), torch.ones(rows, dtype=torch.bool, device=device)
 
         branches: Branches | None = None
         for index in range(decoding.max_tokens):
             logits = self._decoder.pending(prefix) if branches is None else branches.logits
-            log_probs = restrict(logits, decoding)
-            token = draw(log_probs, uniforms(key.seed, key.slots, index))
-            tokens[:, index] = torch.where(active, token, PAD)
-            log_prob += torch.where(active, log_probs.gather(-1, token.unsqueeze(-1)).squeeze(-1).double(), 0.0)
-            state = ending.advance(state, token)  # ended states are absorbing
-            writing = active & (state != ending.by_eos)
-            active = active & ~ending.ended(state)
-
+            token, writing = drawing.draw(restrict(logits, decoding))
             looks = _looks(device, index)
             if looks and not writing.any():
                 break
             if branches is None:
-                branches = self._decoder.fork(prefix)
+                branches = self._decoder.fork(prefix, room=decoding.max_tokens)
             branches.advance(token, writing)  # after the last token too: the next step begins with these logits
-            if looks and not active.any():
-                break
+            if looks and index + 1 < decoding.max_tokens:
+                staying = drawing.active.nonzero().squeeze(-1)
+                if len(staying) == 0:
+                    break
+                if len(staying) <= _COMPACT_AT * len(token):
+                    drawing.leave(staying)
+                    branches.retain(staying)
+        drawing.leave()
 
-        current_cost().lm_tokens_sampled += int((tokens != PAD).sum())
+        current_cost().lm_tokens_sampled += int((drawing.tokens != PAD).sum())
         if branches is not None:
-            self._decoder.keep(_joined(prefix, tokens), branches, state != ending.by_eos)
-        return Continuation(tokens, self._checked(log_prob))
+            self._decoder.keep(_joined(prefix, drawing.tokens), branches, ~drawing.closed)
+        return Continuation(drawing.tokens, self._checked(drawing.log_prob))
 
     @torch.no_grad()
     def score(self, prefix: Prefix, continuation: Tensor, decoding: Decoding) -> Tensor:
@@ -119,7 +116,7 @@ class TokenSession:
         prefix, continuation, closed = _rows(prefix, first), continuation[first], closed[first]
         self._check_length(prefix, continuation.shape[-1])
         self._decoder.pending(prefix)
-        branches = self._decoder.fork(prefix)
+        branches = self._decoder.fork(prefix, room=continuation.shape[-1])
         log_prob = branches.extend(continuation, closed, lambda logits: restrict(logits, decoding)).sum(-1)
         self._decoder.keep(_joined(prefix, continuation), branches, ~closed)
         return self._checked(log_prob)[inverse]

@@ -7,8 +7,8 @@ from transformers import Lfm2Config, Lfm2ForCausalLM, MambaConfig, MambaForCausa
 
 from pyro_llm.errors import CapabilityError
 from pyro_llm.lm import PAD, Decoding, HFLanguageModel, SamplingKey
-from pyro_llm.lm.kv_rows import KVRows, take_rows
-from pyro_llm.lm.prefix_cache import KEPT_BATCHES, KEPT_PROMPTS
+from pyro_llm.lm.kv.rows import KVRows, take_rows
+from pyro_llm.lm.prefix_cache import KEPT_STEPS, KEPT_PROMPTS
 from pyro_llm.run_scope import run_scope
 
 PROMPT = "tom has 4 pens"  # 14 tokens
@@ -95,24 +95,24 @@ def test_old_batches_and_prompts_are_forgotten(endless):
         prefix = endless.prompt(f"prompt {number}").expand((2,)).prefix()
         session.sample(prefix, Decoding(2), SamplingKey(0, torch.arange(2)))
     cache = session._decoder._cache
-    assert len(cache._batches) == KEPT_BATCHES
+    assert len(cache._steps) == KEPT_STEPS
     assert len(cache._prompts) == KEPT_PROMPTS
 
 
 def test_rows_that_share_slots_grow_apart(endless):
     """Two continuations of one batch: the first writes into its slots, the second must not see that."""
     model = endless._cached_model
-    rows = KVRows.empty(model.layers, 2, torch.device("cpu"))
+    rows = KVRows.empty(model.kinds, 2, torch.device("cpu"))
     start = torch.zeros(2, dtype=torch.long)
     with torch.no_grad():
-        model.forward(rows, torch.tensor([[5, 6, 7], [8, 9, 10]]), start)
+        model.logits(rows, torch.tensor([[5, 6, 7], [8, 9, 10]]), start)
         rows.lengths = rows.lengths + 3
         roomy = take_rows([(rows, [1, 0])], [0, 1], [3, 3])
         one, two = (take_rows([(roomy, [0, 1])], [0, 1], [3, 3]) for _ in range(2))
         buffers = [branch.cache.row_layers[0].key_slots for branch in (roomy, one, two)]
         assert buffers[0] is buffers[1] is buffers[2], "rows that lie right are not copied"
-        first = model.forward(one, torch.tensor([[11], [12]]), start + 3)
-        second = model.forward(two, torch.tensor([[13], [14]]), start + 3)
+        first = model.logits(one, torch.tensor([[11], [12]]), start + 3)
+        second = model.logits(two, torch.tensor([[13], [14]]), start + 3)
         assert one.cache.row_layers[0].key_slots is buffers[0]
         assert two.cache.row_layers[0].key_slots is not buffers[0]
         for logits, last in ((first, (11, 12)), (second, (13, 14))):

@@ -9,11 +9,11 @@ import torch
 from transformers import PreTrainedModel
 
 from pyro_llm.lm import Decoding
-from pyro_llm.lm.cached_decoder import CachedBranches
+from pyro_llm.lm.cached_branches import CachedBranches
 from pyro_llm.lm.cached_model import CachedModel
 from pyro_llm.lm.decoding import restrict
 from pyro_llm.lm.keyed import draw, uniforms
-from pyro_llm.lm.kv_rows import KVRows, take_rows
+from pyro_llm.lm.kv.rows import KVRows, take_rows
 from pyro_llm.lm.stopping import Terminator
 
 META = torch.device("meta")
@@ -21,9 +21,9 @@ META = torch.device("meta")
 
 def forked_rows(cached: CachedModel) -> tuple[KVRows, torch.Tensor]:
     """Three ragged rows from two sources, and their pending logits."""
-    rows = KVRows.empty(cached.layers, 1, META)
+    rows = KVRows.empty(cached.kinds, 1, META)
     for _ in range(5):
-        logits = cached.forward(rows, torch.ones(1, 1, dtype=torch.long, device=META), rows.lengths)
+        logits = cached.logits(rows, torch.ones(1, 1, dtype=torch.long, device=META), rows.lengths)
         rows.lengths = rows.lengths + 1
     return take_rows([(rows, [0, 0]), (rows, [0])], [0, 2, 1], [5, 5, 4]), logits[:, -1].expand(3, -1)
 

@@ -1,0 +1,5 @@
+"""The key-value cache made for particles.
+
+`slots` are the buffers, `layers` make a cache of transformers out of them, `prompts` hold a prompt once for all rows,
+`rows` fork, reorder and repack, `attention` attends to a shared prompt once, `transformer` runs the model over rows.
+"""

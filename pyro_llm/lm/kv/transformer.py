@@ -1,0 +1,137 @@
+"""Forward passes of any decoder of transformers over rows in a key-value cache."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pyro_llm.errors import CapabilityError
+from pyro_llm.lm.kv.attention import SharedPromptPass
+from pyro_llm.lm.kv.interface import PASS, Witness, switch_attention
+from pyro_llm.lm.kv.layers import layer_kinds
+from pyro_llm.lm.kv.rows import KVRows
+
+
+class CachedTransformer:
+    """A model whose rows can be forked, reordered and moved within its cache.
+
+    Args:
+        model: a decoder with a cache, whatever its head gives: logits of tokens, classes of tokens.
+        context_length: positions it has, or None if it names no limit.
+        shared_prompts: store a prompt once for all rows, where the model's attention allows it. If not, every row holds
+            its own copy and transformers computes all attention: slower, and the reference for the other.
+
+    Attributes:
+        kinds: what its layers remember.
+        recurrent: whether some layer has a state that cannot be cut back.
+
+    Raises:
+        CapabilityError: the model's memory cannot be moved from row to row, or its positions cannot be given.
+    """
+
+    def __init__(self, model: PreTrainedModel, context_length: int | None, shared_prompts: bool = True) -> None:
+        self._model = model
+        self._context_length = context_length
+        options = inspect.signature(model.forward).parameters
+        for name in ("past_key_values", "position_ids", "attention_mask"):
+            if name not in options:
+                raise CapabilityError(
+                    f"{type(model).__name__} takes no `{name}`, which forking and resampling its rows needs; "
+                    "take a decoder-only model with a key-value cache (Llama, Qwen, Gemma, GPT-2, ...)"
+                )
+        try:
+            self.kinds = layer_kinds(model.config)
+        except CapabilityError as error:
+            raise CapabilityError(f"{type(model).__name__}: {error}") from None
+        if not any(kind.attends for kind in self.kinds):
+            raise CapabilityError(f"{type(model).__name__} has no attention layer; take a model with at least one")
+        self.recurrent = any(kind.states for kind in self.kinds)
+        passes_on = any(option.kind is option.VAR_KEYWORD for option in options.values())
+        self._may_share = shared_prompts and passes_on and switch_attention(model)
+        self._shares: bool | None = None  # None: no prompt has shown it yet
+
+    def empty(self, rows: int, device: torch.device) -> KVRows:
+        """Rows without tokens."""
+        return KVRows.empty(self.kinds, rows, device)
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether prompts are stored apart; False as long as none has been read."""
+        return bool(self._shares)
+
+    def settle_prompt(self, rows: KVRows) -> KVRows:
+        """A row that holds a prompt just read, as rows continue it: with the prompt apart, if the model allows it."""
+        return rows.with_prompt_apart() if self._shares else rows
+
+    def forward(
+        self, rows: KVRows, tokens: Tensor, begin: Tensor, reading: Tensor | None = None, **arguments: Any
+    ) -> Any:
+        """Read tokens after the slots of rows, and append them to the cache; the rows' lengths are left to the caller.
+
+        Args:
+            rows: their cache grows.
+            tokens: shape `[rows, length]`. What lies after a row's last token must never be read again.
+            begin: the position of each row's first token. Shape `[rows]`.
+            reading: rows of which all these tokens are text; what others have are padding, and their recurrent states
+                stay as they are. None for all. Shape `[rows]`.
+            arguments: for the model.
+
+        Returns:
+            What the model's forward gives.
+        """
+        length = tokens.shape[1]
+        position_ids = begin.unsqueeze(-1) + torch.arange(length, device=tokens.device)
+        if self._context_length is not None:
+            position_ids = position_ids.clamp(max=self._context_length - 1)  # reached by padding only
+        witness: Witness | None = None
+        if rows.prompts:
+            arguments[PASS] = SharedPromptPass(rows, length)
+            # Four dimensions: transformers takes it as it is, makes no mask of its own, and ours is in the pass.
+            mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        else:
+            mask = rows.attention_mask(length)
+            if self._may_share and self._shares is None:
+                witness = arguments[PASS] = Witness(rows.cache)
+        before = self._own_states(rows)
+        output = self._model(
+            input_ids=tokens,
+            position_ids=position_ids,
+            attention_mask=mask,
+            past_key_values=rows.cache,
+            use_cache=True,
+            **arguments,
+        )
+        if reading is not None:
+            for states, number, old in before:
+                ours = reading.view(-1, *[1] * (old.dim() - 1))
+                states[number] = torch.where(ours, states[number], old)
+        if witness is not None:
+            self._shares = witness.shares()
+        return output
+
+    def segments(self, lengths: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
+        """The passes in which to read rows of unequal lengths, padded on the right: from token to token.
+
+        Args:
+            lengths: tokens of each row.
+            longest: tokens that a pass may have.
+        """
+        # A state cannot be cut back, so that no row of a recurrent model may end within a pass.
+        ends = sorted(set(lengths) - {0}) if self.recurrent else [max(lengths)]
+        begin = 0
+        for end in ends:
+            while begin < end:
+                yield begin, min(begin + longest, end)
+                begin = min(begin + longest, end)
+
+    def _own_states(self, rows: KVRows) -> list[tuple[dict[int, Tensor | None], int, Tensor]]:
+        """Give rows states of their own, which a pass may overwrite; returns those they had."""
+        before = list(rows.cache.states()) if self.recurrent else []
+        for states, number, state in before:
+            states[number] = state.clone()
+        return before
