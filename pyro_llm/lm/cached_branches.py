@@ -115,7 +115,7 @@ class CachedBranches:
         """Append given tokens, padded on the right, without scoring them; only the last logits are computed."""
         lengths = (tokens != PAD).sum(-1)
         given, before = tokens.clamp(min=0), self.rows.lengths
-        for begin, end in self._model.segments(lengths.tolist(), tokens.shape[1]):
+        for begin, end in self._model.segments(lengths.tolist(), tokens.shape[1], fresh=self._logits is None):
             reading = lengths >= end
             lasts, index = (lengths.clamp(max=end) - 1 - begin).clamp(min=0).unique(return_inverse=True)
             logits = self._model.logits(self.rows, given[:, begin:end], before + begin, reading, positions=lasts)

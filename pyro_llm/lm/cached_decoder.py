@@ -73,7 +73,7 @@ class CachedDecoder:
         if missing:
             self._last = None
             self._read(prefix, contents, missing)
-            found = {key: place for key in keys if (place := self._cache.find(key)) is not None}
+            found |= {key: place for key in missing if (place := self._cache.find(key)) is not None}
         places = [found[key] for key in keys]
         self._last = (prefix, places)
         return places

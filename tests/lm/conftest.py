@@ -12,12 +12,16 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    FalconH1Config,
+    FalconH1ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from pyro_llm.lm import HFLanguageModel, TableLM
@@ -38,11 +42,24 @@ SIZES = {
 GPT2_SIZES = {"vocab_size": len(TOKENS), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96}
 CONFIGS: dict[str, Callable[[], tuple]] = {
     "qwen2": lambda: (Qwen2ForCausalLM, Qwen2Config(**SIZES)),
+    "qwen3": lambda: (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=8)),
     "llama": lambda: (LlamaForCausalLM, LlamaConfig(**SIZES)),
     "gpt2": lambda: (GPT2LMHeadModel, GPT2Config(**SPECIAL, **GPT2_SIZES, initializer_range=0.3)),
     "gemma3": lambda: (  # five layers with a window of 6 tokens and one without
         Gemma3ForCausalLM,
         Gemma3TextConfig(**{**SIZES, "num_hidden_layers": 6}, head_dim=8, sliding_window=6),
+    ),
+    "falcon_h1": lambda: (  # a recurrent state beside keys and values in every layer
+        FalconH1ForCausalLM,
+        FalconH1Config(
+            **SIZES,
+            mamba_d_ssm=32,
+            mamba_n_heads=4,
+            mamba_d_head=8,
+            mamba_d_state=8,
+            mamba_n_groups=1,
+            mamba_chunk_size=8,
+        ),
     ),
 }
 

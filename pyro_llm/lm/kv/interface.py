@@ -89,6 +89,8 @@ def switch_attention(model: PreTrainedModel) -> bool:
 
     For all other uses of the model nothing changes: a pass without our keyword is handed on to `sdpa`.
     """
-    if model.config.get_text_config()._attn_implementation == "sdpa" and model._can_set_attn_implementation():
+    config = model.config.get_text_config()
+    in_chunks = getattr(config, "attention_chunk_size", None) is not None  # cached as a window, which it is not
+    if config._attn_implementation == "sdpa" and not in_chunks and model._can_set_attn_implementation():
         model.set_attn_implementation(NAME)
-    return bool(model.config.get_text_config()._attn_implementation == NAME)
+    return bool(config._attn_implementation == NAME) and not in_chunks

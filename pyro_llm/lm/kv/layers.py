@@ -11,6 +11,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
+    DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
@@ -26,7 +27,7 @@ class LayerKind:
     """What a layer of a model remembers.
 
     Attributes:
-        attends: whether it keeps keys and values.
+        attends: whether it keeps keys and values. A layer that neither attends nor has states keeps nothing.
         window: tokens it attends to, itself included; None for all.
         states: recurrent or convolution states it keeps.
     """
@@ -158,11 +159,13 @@ def layer_kinds(config: PreTrainedConfig) -> list[LayerKind]:
     return [_kind(layer) for layer in DynamicCache(config=config).layers]
 
 
-def _kind(layer: CacheLayerMixin | LinearAttentionLayer) -> LayerKind:
+def _kind(layer: CacheLayerMixin | LinearAttentionLayer | DummyLayer) -> LayerKind:
     if type(layer) is DynamicLayer:
         return LayerKind(attends=True)
     if type(layer) is DynamicSlidingWindowLayer:
         return LayerKind(attends=True, window=layer.sliding_window)
+    if type(layer) is DummyLayer:
+        return LayerKind(attends=False)
     continues = "conv_kernel_size" in inspect.signature(LinearAttentionLayer.update_conv_state).parameters
     if continues and type(layer) in (LinearAttentionLayer, LinearAttentionAndFullAttentionLayer):
         return LayerKind(type(layer) is not LinearAttentionLayer, states=layer.number_of_states)
@@ -173,10 +176,10 @@ def _kind(layer: CacheLayerMixin | LinearAttentionLayer) -> LayerKind:
     )
 
 
-def _new_layer(kind: LayerKind) -> RowLayer | StateLayer | StateRowLayer:
+def _new_layer(kind: LayerKind) -> CacheLayerMixin | LinearAttentionLayer | DummyLayer:
     if kind.states:
         return (StateRowLayer if kind.attends else StateLayer)(number_of_states=kind.states)
-    return RowLayer()
+    return RowLayer() if kind.attends else DummyLayer()
 
 
 def _gather_states(

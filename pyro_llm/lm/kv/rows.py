@@ -146,7 +146,7 @@ def take_rows(
         buffers = [rows.cache.row_layers[number].buffers() for rows, _ in moves]
         keys, values = (
             gather_slots(
-                [(both[which].slots, move) for both, (_, move) in zip(buffers, moves, strict=True)],
+                [(both[which].filled_slots(), move) for both, (_, move) in zip(buffers, moves, strict=True)],
                 len(ends),
                 width,
                 room,

@@ -24,6 +24,10 @@ class SlotBuffer:
         """Slots there is room for."""
         return self.slots.shape[2]
 
+    def filled_slots(self) -> Tensor:
+        """The contiguous slots to take from; none where nothing is written yet, for what is free may hold anything."""
+        return self.slots if self.filled else self.slots[:, :, :0]
+
     def append(self, used: int, more: Tensor) -> SlotBuffer:
         """Write slots after the first `used`: in place where they are free, else in a copy with more room."""
         end = used + more.shape[2]

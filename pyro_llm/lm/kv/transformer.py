@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,6 +45,11 @@ class CachedTransformer:
                     f"{type(model).__name__} takes no `{name}`, which forking and resampling its rows needs; "
                     "take a decoder-only model with a key-value cache (Llama, Qwen, Gemma, GPT-2, ...)"
                 )
+        if not getattr(model, "_supports_default_dynamic_cache", lambda: True)():
+            raise CapabilityError(
+                f"{type(model).__name__} has a cache of its own kind, whose rows cannot be forked and resampled; take a "
+                "model that goes with transformers' DynamicCache"
+            )
         try:
             self.kinds = layer_kinds(model.config)
         except CapabilityError as error:
@@ -114,20 +120,43 @@ class CachedTransformer:
             self._shares = witness.shares()
         return output
 
-    def segments(self, lengths: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
+    def segments(self, lengths: Sequence[int], longest: int, fresh: bool = False) -> Iterator[tuple[int, int]]:
         """The passes in which to read rows of unequal lengths, padded on the right: from token to token.
 
         Args:
             lengths: tokens of each row.
             longest: tokens that a pass may have.
+            fresh: nothing has been read before.
         """
         # A state cannot be cut back, so that no row of a recurrent model may end within a pass.
         ends = sorted(set(lengths) - {0}) if self.recurrent else [max(lengths)]
+        if self.recurrent and not fresh and max(lengths) > 1 and not self._continues:
+            longest = 1
         begin = 0
         for end in ends:
             while begin < end:
                 yield begin, min(begin + longest, end)
                 begin = min(begin + longest, end)
+
+    @cached_property
+    def _continues(self) -> bool:
+        """Whether a pass over several tokens goes on from a recurrent state: some models' start anew (Jamba, say).
+
+        Two passes that differ in the state of the first recurrent layer alone must leave different states there.
+        """
+        after = []
+        for forget in (False, True):
+            device = self._model.device
+            rows, one = self.empty(1, device), torch.zeros(1, 1, dtype=torch.long, device=device)
+            with torch.no_grad():
+                self.forward(rows, one, rows.lengths)
+                states = next((layer.recurrent_states for layer in rows.cache.state_layers), {})
+                kept = [number for number, state in states.items() if state is not None]
+                for number in kept if forget else ():
+                    states[number] = torch.zeros_like(states[number])
+                self.forward(rows, one.expand(1, 2), rows.lengths + 1)
+            after.append([states[number] for number in kept])
+        return all(not torch.equal(first, second) for first, second in zip(*after, strict=True))
 
     def _own_states(self, rows: KVRows) -> list[tuple[dict[int, Tensor | None], int, Tensor]]:
         """Give rows states of their own, which a pass may overwrite; returns those they had."""
