@@ -75,3 +75,7 @@ class Decoder(Protocol[AnyBranches]):
             rows: boolean, shape `[rows]`.
         """
         ...
+
+    def kv_bytes(self) -> int:
+        """Bytes of keys, values and recurrent states held."""
+        ...

@@ -73,6 +73,10 @@ class TableDecoder:
     def keep(self, prefix: Prefix, branches: TableBranches, rows: Tensor) -> None:
         """Nothing: the tree remembers; see `Decoder`."""
 
+    def kv_bytes(self) -> int:
+        """0: a table has no keys and values."""
+        return 0
+
     def _nodes(self, prefix: Prefix) -> Tensor:
         nodes = torch.full((len(prefix),), self._tree.root)
         met = {self._tree.root}

@@ -27,6 +27,11 @@ class TokenSession:
         self._lm = lm
         self._decoder = decoder
 
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that the session holds of what it has read, prompts included; 0 if its decoder holds no tensors."""
+        return self._decoder.kv_bytes()
+
     @torch.no_grad()
     def sample(self, prefix: Prefix, decoding: Decoding, key: SamplingKey) -> Continuation:
         """Draw tokens after each row until a stop string, EOS or `decoding.max_tokens`; see `Session`.

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import Lfm2Config, Lfm2ForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import MambaConfig, MambaForCausalLM, MiniMaxConfig, MiniMaxForCausalLM
 
 from pyro_llm.errors import CapabilityError
 from pyro_llm.lm import PAD, Decoding, HFLanguageModel, SamplingKey
 from pyro_llm.lm.kv.rows import KVRows, take_rows
+from pyro_llm.lm.kv.slots import SlotBuffer
 from pyro_llm.lm.prefix_cache import KEPT_STEPS, KEPT_PROMPTS
 from pyro_llm.run_scope import run_scope
 
@@ -150,16 +151,94 @@ def test_the_token_loop_does_not_wait_for_the_device(any_lm, monkeypatch, option
     assert counts[0] == counts[1]
 
 
-def test_memories_that_cannot_be_forked_are_refused(tokenizer):
+def test_memories_that_cannot_be_forked_are_refused(tokenizer, llama_model):
     size = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2}
     with pytest.raises(CapabilityError, match="MambaForCausalLM takes no `past_key_values`"):
         HFLanguageModel(MambaForCausalLM(MambaConfig(**size, state_size=4)), tokenizer)
-    hybrid = Lfm2Config(
-        **size,
-        intermediate_size=16,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        layer_types=["conv", "full_attention"],
-    )
-    with pytest.raises(CapabilityError, match="more than keys and values"):
-        HFLanguageModel(Lfm2ForCausalLM(hybrid), tokenizer)
+    own = MiniMaxConfig(**size, intermediate_size=16, num_attention_heads=2, num_key_value_heads=1, num_local_experts=1)
+    with pytest.raises(CapabilityError, match="MiniMaxForCausalLM has a cache of its own kind"):
+        HFLanguageModel(MiniMaxForCausalLM(own), tokenizer)
+    llama_model.config.layer_types = ["full_attention", "indexed_attention"]
+    with pytest.raises(CapabilityError, match="LlamaForCausalLM: a layer of the model remembers more than"):
+        HFLanguageModel(llama_model, tokenizer)
+
+
+class TestMemory:
+    def test_particles_take_an_eighth_of_a_prompt_each(self, llama_model, tokenizer):
+        """64 particles, a prompt of 2,048 tokens and 8 steps of 16 tokens, resampled after each."""
+        llama_model.config.max_position_embeddings = 4096
+        llama_model.generation_config.eos_token_id = tokenizer.eos_token = None
+        lm = HFLanguageModel(llama_model, tokenizer, name="endless")
+        state = lm.prompt("tom has " * 256).expand((64,))
+        session, most = lm.session(), 0
+        generator = torch.Generator().manual_seed(0)
+        for step in range(8):
+            drawn = session.sample(state.prefix(), Decoding(16), SamplingKey(step, torch.arange(64)))
+            state = state.append(drawn.tokens)
+            most = max(most, session.kv_bytes)
+            ancestors = torch.multinomial(torch.rand(64, generator=generator), 64, True, generator=generator)
+            state = state.map_tensors(lambda tensor, _, chosen=ancestors: tensor[chosen])
+        assert drawn.tokens.min() >= 0
+        prompt = len(state.prompt_tokens)
+        assert prompt == 2048
+        config = llama_model.config
+        a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+        assert 8 * most <= 64 * prompt * a_token
+        assert most >= (prompt + 64 * 128) * a_token, "more must be held than is counted here"
+
+    def test_ragged_steps_leave_no_holes(self, endless):
+        """What is held grows with the longest text, not with what rows waited for each other."""
+        session, state = endless.session(), endless.prompt(PROMPT).expand((6,))
+        widths = []
+        for step in range(10):
+            given = torch.full((6, 6), PAD)
+            given[:, 0], given[step % 6] = 5 + torch.arange(6), 7  # one row goes on for 6 tokens, the others for 1
+            session.score(state.prefix(), given, Decoding(6))
+            state = state.append(given)
+            widths.append(next(iter(session._decoder._cache.batches())).rows.used)
+        assert int(state.lengths.max()) == 20
+        assert max(widths) <= 20 + 6, "waiting for each other, the rows would be 60 slots wide"
+
+    def test_a_prompt_is_in_memory_once(self, endless):
+        session, state = endless.session(), endless.prompt(PROMPT).expand((16,))
+        session.next_log_probs(state.prefix(), Decoding(1))
+        once = session.kv_bytes
+        session.sample(state.prefix(), Decoding(3), SamplingKey(0, torch.arange(16)))
+        assert session.kv_bytes <= once + 16 * (3 * once // len(state.prompt_tokens))
+
+
+def test_rows_that_end_leave_the_batch_and_nothing_changes(any_lm, monkeypatch):
+    decoding = Decoding(12, stop=("a", "e", "5", "q", "1"), temperature=1.3)
+    drawn, rows_passed = [], []
+    forward = type(any_lm._cached_model).forward
+
+    def count(self, rows, tokens, *args, **kwargs):
+        rows_passed.append(len(tokens))
+        return forward(self, rows, tokens, *args, **kwargs)
+
+    monkeypatch.setattr(type(any_lm._cached_model), "forward", count)
+    for compact_at in (0.75, -1.0):
+        monkeypatch.setattr("pyro_llm.lm.token_session._COMPACT_AT", compact_at)
+        state = any_lm.prompt(PROMPT).expand((24,))
+        first = sample(state, decoding, seed=3)
+        after = state.append(first.tokens)
+        live = after.prefix((~after.finished).nonzero().squeeze(-1))
+        drawn.append((first, after.session.next_log_probs(live, Decoding(1))))
+        rows_passed.append(0)
+    compacted, whole = rows_passed[: rows_passed.index(0)], rows_passed[rows_passed.index(0) + 1 :]
+    assert sum(compacted) < 0.8 * sum(whole)
+    assert torch.equal(drawn[0][0].tokens, drawn[1][0].tokens)
+    torch.testing.assert_close(drawn[0][0].log_prob, drawn[1][0].log_prob, rtol=0, atol=1e-4)
+    torch.testing.assert_close(drawn[0][1], drawn[1][1], rtol=0, atol=1e-4)
+
+
+def test_nothing_is_reallocated_within_a_step(endless, monkeypatch):
+    copies = []
+    copy = SlotBuffer.copy
+    monkeypatch.setattr(SlotBuffer, "copy", lambda self, *args, **kw: copies.append(1) or copy(self, *args, **kw))
+    state = endless.prompt(PROMPT).expand((4,))
+    state.session.next_log_probs(state.prefix(), Decoding(1))
+    copies.clear()
+    for step in range(3):
+        state = state.append(sample(state, Decoding(40 - step), seed=step).tokens) if step < 2 else state
+    assert copies == []

@@ -9,7 +9,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pyro_llm.lm import PAD, HFLanguageModel
 from pyro_llm.lm.cached_branches import CachedBranches
@@ -58,7 +65,9 @@ class CacheMachine(RuleBasedStateMachine):
     def settle(self):
         """A row that has stopped resumes in new branches only: this is where ragged rows are repacked."""
         ends = self.branches.rows.starts + self.branches.rows.lengths
-        ends = ends - torch.tensor([span.block.length for span in self.branches.rows.prompts for _ in range(span.rows)] or [0])
+        ends = ends - torch.tensor(
+            [span.block.length for span in self.branches.rows.prompts for _ in range(span.rows)] or [0]
+        )
         if (ends != self.branches.rows.used).any():
             self.repack(room=2)
 

@@ -209,5 +209,3 @@ def _gather_states(
                 else:
                     gathered[place] = moved
             getattr(layer, states)[number] = gathered
-
-
