@@ -7,8 +7,8 @@ included, and identical rows are found in one place. Only what no stored row beg
 from __future__ import annotations
 
 from collections import OrderedDict
-from copy import copy
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from hashlib import blake2b
 

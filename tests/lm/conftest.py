@@ -8,12 +8,12 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
+    FalconH1Config,
+    FalconH1ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
-    FalconH1Config,
-    FalconH1ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,

@@ -9,7 +9,7 @@ from pyro_llm.errors import CapabilityError
 from pyro_llm.lm import PAD, Decoding, HFLanguageModel, SamplingKey
 from pyro_llm.lm.kv.rows import KVRows, take_rows
 from pyro_llm.lm.kv.slots import SlotBuffer
-from pyro_llm.lm.prefix_cache import KEPT_STEPS, KEPT_PROMPTS
+from pyro_llm.lm.prefix_cache import KEPT_PROMPTS, KEPT_STEPS
 from pyro_llm.run_scope import run_scope
 
 PROMPT = "tom has 4 pens"  # 14 tokens

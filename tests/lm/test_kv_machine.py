@@ -172,8 +172,8 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def cut(self, data):
         """Beginnings of the rows; their pending law is unknown until a token follows."""
-        prompts = [len(self.lm.encode(text)) for text in PROMPTS]
-        shortest = [next(n for n, p in zip(prompts, PROMPTS) if text[:n] == self.lm.encode(p)) for text in self.texts]
+        prompts = [self.lm.encode(text) for text in PROMPTS]
+        shortest = [next(len(p) for p in prompts if text[: len(p)] == p) for text in self.texts]
         texts = [text[: data.draw(st.integers(n, len(text)))] for n, text in zip(shortest, self.texts, strict=True)]
         everyone = list(range(len(texts)))
         self.take([(self.branches, everyone)], everyone, texts)

@@ -94,7 +94,7 @@ class SharedPromptPass:
         return self._biases[window, _OWN]
 
     def _prompt_bias(self, block: PromptBlock, rows: slice, seen: int, window: int | None) -> Tensor | None:
-        """What is added to the scores of a prompt from a token on. `[rows, length, tokens]`; None: nothing is masked."""
+        """What is added to the scores of a prompt from a token on. `[rows, length, tokens]`; None if nothing is."""
         if window is None or block.length + self._used + self._length <= window:
             return None
         key = (window, rows.start, rows.stop)

@@ -41,7 +41,8 @@ class Witness:
         asked = {name for name, option in options.items() if option is not None and option is not False}
         window = options.get("sliding_window")
         if (
-            mine is None
+            not isinstance(layer, int)
+            or mine is None
             or key is not mine.keys
             or value is not mine.values
             or query.shape[1] % key.shape[1]
@@ -52,7 +53,7 @@ class Witness:
             or window not in (None, self._cache.kinds[layer].window)
         ):
             self._wrong = True
-        elif layer is not None:
+        else:
             self._attended.add(layer)
 
     def shares(self) -> bool:

@@ -1,4 +1,4 @@
-"""The layers of a cache whose rows can be forked, reordered and repacked: keys and values, recurrent states, or both."""
+"""The layers of a cache whose rows can be forked and repacked: keys and values, recurrent states, or both."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from transformers.cache_utils import (
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
+    LinearAttentionCacheLayerMixin,
     LinearAttentionLayer,
 )
 
 from pyro_llm.errors import CapabilityError
 from pyro_llm.lm.kv.slots import SlotBuffer
+from pyro_llm.lm.kv.states import States, gather_states, states_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class StateLayer(LinearAttentionLayer):
     """Recurrent and convolution states, a row of each for each row of text."""
 
 
-class StateRowLayer(LinearAttentionAndFullAttentionLayer, RowLayer):
+class StateRowLayer(LinearAttentionAndFullAttentionLayer, RowLayer):  # type: ignore[misc, override]
     """Recurrent states beside keys and values."""
 
     def __init__(self, number_of_states: int = 1) -> None:
@@ -131,22 +133,20 @@ class RowCache(Cache):
         """The layers with recurrent states."""
         return [layer for layer in self.layers if isinstance(layer, LinearAttentionLayer)]
 
-    def states(self) -> Iterator[tuple[dict[int, Tensor | None], int, Tensor]]:
+    def states(self) -> Iterator[tuple[States, int, Tensor]]:
         """Each state that is there, with the dictionary and the key that hold it. Shape `[rows, ...]`."""
         for layer in self.state_layers:
-            for states in (layer.conv_states, layer.recurrent_states):
-                for number, state in states.items():
-                    if state is not None:
-                        yield states, number, state
+            yield from states_of(layer)
 
     def with_states(self, sources: Sequence[tuple[RowCache, Tensor | None, Tensor | None]], rows: int) -> RowCache:
         """Fill the states of this cache from rows of others: each with the rows taken and the places they fill.
 
         None stands for all rows, and for all places in order.
         """
-        for number, layer in enumerate(self.layers):
-            if isinstance(layer, LinearAttentionLayer):
-                _gather_states(layer, [(cache.layers[number], taken, place) for cache, taken, place in sources], rows)
+        of_sources = [cache.state_layers for cache, _, _ in sources]
+        for number, layer in enumerate(self.state_layers):
+            moves = [(layers[number], *move[1:]) for layers, move in zip(of_sources, sources, strict=True)]
+            gather_states(layer, moves, rows)
         return self
 
 
@@ -159,7 +159,7 @@ def layer_kinds(config: PreTrainedConfig) -> list[LayerKind]:
     return [_kind(layer) for layer in DynamicCache(config=config).layers]
 
 
-def _kind(layer: CacheLayerMixin | LinearAttentionLayer | DummyLayer) -> LayerKind:
+def _kind(layer: CacheLayerMixin | LinearAttentionCacheLayerMixin | DummyLayer) -> LayerKind:
     if type(layer) is DynamicLayer:
         return LayerKind(attends=True)
     if type(layer) is DynamicSlidingWindowLayer:
@@ -167,8 +167,11 @@ def _kind(layer: CacheLayerMixin | LinearAttentionLayer | DummyLayer) -> LayerKi
     if type(layer) is DummyLayer:
         return LayerKind(attends=False)
     continues = "conv_kernel_size" in inspect.signature(LinearAttentionLayer.update_conv_state).parameters
-    if continues and type(layer) in (LinearAttentionLayer, LinearAttentionAndFullAttentionLayer):
-        return LayerKind(type(layer) is not LinearAttentionLayer, states=layer.number_of_states)
+    if continues and isinstance(layer, LinearAttentionLayer):
+        if type(layer) is LinearAttentionLayer:
+            return LayerKind(attends=False, states=layer.number_of_states)
+        if type(layer) is LinearAttentionAndFullAttentionLayer:
+            return LayerKind(attends=True, states=layer.number_of_states)
     raise CapabilityError(
         f"a layer of the model remembers more than keys and values, or than states that continue ({layer}), and such a "
         "memory cannot be cut back and moved from row to row; take a model with plain attention or linear attention "
@@ -180,32 +183,3 @@ def _new_layer(kind: LayerKind) -> CacheLayerMixin | LinearAttentionLayer | Dumm
     if kind.states:
         return (StateRowLayer if kind.attends else StateLayer)(number_of_states=kind.states)
     return RowLayer() if kind.attends else DummyLayer()
-
-
-def _gather_states(
-    layer: LinearAttentionLayer,
-    sources: Sequence[tuple[LinearAttentionLayer, Tensor | None, Tensor | None]],
-    rows: int,
-) -> None:
-    first = sources[0][0]
-    layer.dtype, layer.device = first.dtype, first.device
-    for number in range(layer.number_of_states):
-        layer.has_previous_state[number] = first.has_previous_state[number]
-        layer.conv_kernel_size[number] = first.conv_kernel_size[number]
-        for states, is_there in (
-            ("conv_states", "is_conv_states_initialized"),
-            ("recurrent_states", "is_recurrent_states_initialized"),
-        ):
-            getattr(layer, is_there)[number] = getattr(first, is_there)[number]
-            like = getattr(first, states)[number]
-            if like is None:
-                continue
-            gathered = like.new_empty(rows, *like.shape[1:])
-            for source, taken, place in sources:
-                moved = getattr(source, states)[number]
-                moved = moved if taken is None else moved.index_select(0, taken)
-                if place is None:
-                    gathered = moved
-                else:
-                    gathered[place] = moved
-            getattr(layer, states)[number] = gathered

@@ -90,7 +90,8 @@ class KVRows:
         block = PromptBlock(keys, values, self.used)
         cache = RowCache(self.cache.kinds)
         for number, layer in cache.row_layers.items():
-            layer.hold(*(buffer.copy(0, 0) for buffer in layers[number].buffers()), used=0)
+            key_slots, value_slots = (buffer.copy(0, 0) for buffer in layers[number].buffers())
+            layer.hold(key_slots, value_slots, 0)
         index = torch.zeros(1, dtype=torch.long, device=self.starts.device)
         cache.with_states([(self.cache, index, None)], 1)
         return KVRows(cache, torch.zeros_like(self.starts), self.lengths, (PromptSpan(block, 1),))

@@ -16,6 +16,7 @@ from pyro_llm.lm.kv.attention import SharedPromptPass
 from pyro_llm.lm.kv.interface import PASS, Witness, switch_attention
 from pyro_llm.lm.kv.layers import layer_kinds
 from pyro_llm.lm.kv.rows import KVRows
+from pyro_llm.lm.kv.states import States
 
 
 class CachedTransformer:
@@ -47,8 +48,8 @@ class CachedTransformer:
                 )
         if not getattr(model, "_supports_default_dynamic_cache", lambda: True)():
             raise CapabilityError(
-                f"{type(model).__name__} has a cache of its own kind, whose rows cannot be forked and resampled; take a "
-                "model that goes with transformers' DynamicCache"
+                f"{type(model).__name__} has a cache of its own kind, whose rows cannot be forked and resampled; take "
+                "a model that goes with transformers' DynamicCache"
             )
         try:
             self.kinds = layer_kinds(model.config)
@@ -115,7 +116,9 @@ class CachedTransformer:
         if reading is not None:
             for states, number, old in before:
                 ours = reading.view(-1, *[1] * (old.dim() - 1))
-                states[number] = torch.where(ours, states[number], old)
+                new = states[number]
+                assert new is not None
+                states[number] = torch.where(ours, new, old)
         if witness is not None:
             self._shares = witness.shares()
         return output
@@ -150,15 +153,15 @@ class CachedTransformer:
             rows, one = self.empty(1, device), torch.zeros(1, 1, dtype=torch.long, device=device)
             with torch.no_grad():
                 self.forward(rows, one, rows.lengths)
-                states = next((layer.recurrent_states for layer in rows.cache.state_layers), {})
-                kept = [number for number, state in states.items() if state is not None]
-                for number in kept if forget else ():
-                    states[number] = torch.zeros_like(states[number])
+                layer = rows.cache.state_layers[0]
+                for number, state in layer.recurrent_states.items():
+                    if forget and state is not None:
+                        layer.recurrent_states[number] = torch.zeros_like(state)
                 self.forward(rows, one.expand(1, 2), rows.lengths + 1)
-            after.append([states[number] for number in kept])
+            after.append([state for state in layer.recurrent_states.values() if state is not None])
         return all(not torch.equal(first, second) for first, second in zip(*after, strict=True))
 
-    def _own_states(self, rows: KVRows) -> list[tuple[dict[int, Tensor | None], int, Tensor]]:
+    def _own_states(self, rows: KVRows) -> list[tuple[States, int, Tensor]]:
         """Give rows states of their own, which a pass may overwrite; returns those they had."""
         before = list(rows.cache.states()) if self.recurrent else []
         for states, number, state in before:
