@@ -168,6 +168,14 @@ class CacheMachine(RuleBasedStateMachine):
         result = [text for _, text in sorted(zip(order, taken, strict=True), key=lambda pair: pair[0])]
         self.take([(self.branches, mine), (other, its)], order, result)
 
+    @precondition(lambda self: self.older)
+    @rule(data=st.data())
+    def go_back(self, data):
+        """An older batch goes on, while others hold some of its slots."""
+        which = data.draw(st.integers(1, min(3, len(self.older))))
+        self.older.append((self.branches, self.texts))
+        self.branches, self.texts = self.older.pop(-1 - which)
+
     @precondition(lambda self: not self.model.recurrent)
     @rule(data=st.data())
     def cut(self, data):

@@ -21,6 +21,7 @@ from pyro_llm.lm.kv.layers import LayerKind, RowCache
 from pyro_llm.lm.kv.prompts import PromptBlock, spans
 from pyro_llm.lm.kv.rows import KVRows
 from pyro_llm.lm.kv.slots import SlotBuffer
+from pyro_llm.run_scope import run_scope
 
 SIZES = {
     "vocab_size": 40,
@@ -177,3 +178,13 @@ def test_the_model_is_as_before_for_others(llama_model, tokenizer):
     HFLanguageModel(llama_model, tokenizer)
     for old, new in zip(before, outcomes(), strict=True):
         assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize(("name", "passes"), [("short convolutions", 1), ("passes that start anew", 4)])
+def test_recurrent_models_are_read_in_as_few_passes_as_they_allow(name, passes, tokenizer):
+    kind, config = OTHERS[name]()
+    lm = HFLanguageModel(kind._from_config(config).eval(), tokenizer, name=name)
+    with run_scope() as scope:
+        state = lm.prompt("tom").expand((2,))
+        lm.session().score(state.prefix(), torch.tensor([[5, 6, 7, 8], [9, 9, 9, 9]]), Decoding(4))
+    assert scope.cost.lm_calls == 1 + passes

@@ -150,14 +150,14 @@ class CachedTransformer:
         after = []
         for forget in (False, True):
             device = self._model.device
-            rows, one = self.empty(1, device), torch.zeros(1, 1, dtype=torch.long, device=device)
+            rows, some = self.empty(1, device), torch.tensor([[1, 3, 2]], device=device)
             with torch.no_grad():
-                self.forward(rows, one, rows.lengths)
+                self.forward(rows, some[:, :1], rows.lengths)
                 layer = rows.cache.state_layers[0]
                 for number, state in layer.recurrent_states.items():
                     if forget and state is not None:
                         layer.recurrent_states[number] = torch.zeros_like(state)
-                self.forward(rows, one.expand(1, 2), rows.lengths + 1)
+                self.forward(rows, some[:, 1:], rows.lengths + 1)
             after.append([state for state in layer.recurrent_states.values() if state is not None])
         return all(not torch.equal(first, second) for first, second in zip(*after, strict=True))
 
