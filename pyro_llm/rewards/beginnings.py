@@ -42,7 +42,7 @@ class Beginnings:
     so one binary search finds it among any number.
 
     Args:
-        max_bytes: of keys and values. A batch that exceeds it alone is not kept.
+        max_bytes: of keys and values. A batch that exceeds it alone is not stored.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -66,6 +66,8 @@ class Beginnings:
 
     def add(self, batch: StoredBatch) -> None:
         """Store a batch, whose index has the keys of token rows, and forget others until the bound holds."""
+        if held_bytes([batch.rows]) > self._max_bytes:
+            return
         self._batches[id(batch)] = batch
         self._stored |= dict.fromkeys(batch.index, batch)
         while held_bytes(stored.rows for stored in self._batches.values()) > self._max_bytes:

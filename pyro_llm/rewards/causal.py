@@ -12,7 +12,7 @@ _NEGLIGIBLE = 1e-4  # by the change of the logits of the token that was changed;
 def is_causal(model: PreTrainedModel) -> bool:
     """Whether later tokens leave the logits of earlier ones as they are, so that keys and values can be kept.
 
-    Configurations do not tell reliably: decoders are made bidirectional by one flag or another, or by code of their own.
+    Configurations do not tell reliably: a decoder is made bidirectional by one flag or another, or by code of its own.
     So one small forward pass compares two texts that differ in all but their first token.
 
     Args:

@@ -18,7 +18,7 @@ from pyro_llm.run_scope import current_cost
 
 _WORTH_A_PASS = 16  # tokens: a shorter beginning that rows share costs less in each row than in a pass of its own
 
-Row = Sequence[int]
+Row = tuple[int, ...]
 
 
 class Reader(Protocol):

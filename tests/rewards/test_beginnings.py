@@ -1,0 +1,75 @@
+"""The longest shared beginning against a search of every stored row, and what is forgotten first."""
+
+import random
+
+import pytest
+import torch
+
+from pyro_llm.lm.kv_layer import RowCache, RowLayer
+from pyro_llm.lm.kv_rows import KVRows, take_rows
+from pyro_llm.lm.prefix_cache import StoredBatch
+from pyro_llm.rewards.beginnings import Beginnings, as_key, common_length, held_bytes
+
+SLOT_BYTES = 2 * 4 * 3  # keys and values of one head, three float32 numbers
+
+
+def stored(*texts):
+    """A batch of rows of tokens, with keys and values of their own."""
+    width = max(map(len, texts))
+    layer = RowLayer()
+    layer.update(torch.randn(len(texts), 1, width, 3), torch.randn(len(texts), 1, width, 3))
+    lengths = torch.tensor([len(text) for text in texts])
+    rows = KVRows(RowCache([layer]), torch.zeros_like(lengths), lengths)
+    index = {as_key(text): row for row, text in enumerate(texts)}
+    return StoredBatch(rows, torch.zeros(len(texts), 2), index, [len(text) for text in texts])
+
+
+def test_the_longest_shared_beginning_is_found():
+    rng, beginnings, known = random.Random(0), Beginnings(10**9), []
+    for _ in range(300):
+        row = [rng.choice([0, 1, 300, 70_000]) for _ in range(rng.randint(1, 9))]
+        found = beginnings.longest(row)
+        longest = max((common_length(as_key(row), as_key(other)) for other in known), default=0)
+        assert (found.length if found else 0) == min(longest, len(row) - 1)
+        if found:
+            key = next(key for key, place in found.batch.index.items() if place == found.row)
+            assert common_length(key, as_key(row)) >= found.length
+        beginnings.add(stored(row))
+        known.append(row)
+
+
+def test_common_length():
+    assert common_length(as_key([1, 2, 3]), as_key([1, 2, 4, 5])) == 2
+    assert common_length(as_key([1, 2]), as_key([1, 2, 4])) == 2
+    assert common_length(as_key([]), as_key([1])) == 0
+    assert common_length(as_key([1]), as_key([256])) == 0
+    assert as_key([255]) < as_key([256]) < as_key([256, 0]) < as_key([70_000])
+
+
+def test_the_least_recently_used_batch_is_forgotten_first():
+    beginnings = Beginnings(max_bytes=2 * 5 * SLOT_BYTES)
+    for first in (1, 2):
+        beginnings.add(stored([first] * 5))
+    assert beginnings.longest([1, 1, 7]).length == 2
+    beginnings.add(stored([3] * 5))
+    assert beginnings.longest([2, 2, 7]) is None
+    assert beginnings.longest([1, 1, 7]).length == beginnings.longest([3, 3, 7]).length == 2
+
+
+@pytest.mark.parametrize("max_bytes", [0, 200, 1_000])
+def test_no_more_is_kept_than_the_bound(max_bytes):
+    rng, beginnings, kept = random.Random(1), Beginnings(max_bytes), []
+    for _ in range(20):
+        texts = [[rng.randrange(4) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(1, 3))]
+        beginnings.add(stored(*dict.fromkeys(map(tuple, texts))))
+        assert held_bytes(batch.rows for batch in beginnings._batches.values()) <= max_bytes
+        assert set(beginnings._stored) == {key for batch in beginnings._batches.values() for key in batch.index}
+        kept.append(len(beginnings._batches))
+    assert max(kept) == 0 if max_bytes == 0 else max(kept) > 1
+
+
+def test_memory_that_rows_share_counts_once():
+    rows = stored([1, 2], [3, 4]).rows
+    again = take_rows([(rows, [0, 1])], [0, 1], [2, 2])
+    assert again.cache.row_layers[0].keys.data_ptr() == rows.cache.row_layers[0].keys.data_ptr()
+    assert held_bytes([rows, again]) == held_bytes([rows]) == 2 * 2 * SLOT_BYTES

@@ -1,0 +1,146 @@
+"""A process reward with a key-value cache equals fresh float32 forward passes, whatever happens in between."""
+
+import random
+from itertools import pairwise
+
+import pytest
+import torch
+
+from pyro_llm import zoo
+from pyro_llm.infer import SMC
+from pyro_llm.lm import PAD, load_lm
+from pyro_llm.models import ReasoningSSM
+from pyro_llm.rewards import load_reward
+from pyro_llm.rewards.process import Solution
+from pyro_llm.run_scope import run_scope
+
+TOLERANCE = 1e-4
+PROBLEM = "abca.cab?bacca.abba?accab.abca"
+CACHED = ["qwen2", "llama", "gpt2", "gemma2", "gemma3"]
+WHOLE = ["bert", "bidirectional gemma3"]
+
+
+def gather(state, rows):
+    return state.map_tensors(lambda tensor, event_dim: tensor[torch.as_tensor(rows)])
+
+
+def random_steps(lm, rng, steps=8, rows=7):
+    """States of ragged steps, some ended by EOS, resampled after each; clones and fresh forks among them."""
+    state = lm.prompt(PROBLEM).expand((rows,))
+    for _ in range(steps):
+        step = torch.full((len(state.finished), 6), PAD)
+        for row in (~state.finished).nonzero().squeeze(-1).tolist():
+            letters = rng.choices(range(5), k=rng.choice([0, 1, 1, 2, 5]))
+            step[row, : len(letters)] = torch.tensor(letters, dtype=torch.long)
+            if letters and rng.random() < 0.1:
+                step[row, len(letters)] = lm.eos_token_ids[0]
+        state = state.append(step)
+        yield state
+        writing = (~state.finished).nonzero().squeeze(-1).tolist() or [0]
+        parents = rng.choices(range(len(state.finished)), k=rng.randint(3, 9))
+        state = gather(state, [*parents, rng.choice(writing)])
+
+
+def expected(reward, fresh, state):
+    return torch.tensor([fresh(reward, item) for item in reward.items(state)])
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("architecture", CACHED + WHOLE)
+def test_scores_are_those_of_fresh_forward_passes(architecture, rewards_of, letter_lm, fresh, seed):
+    reward, rng, re_encoded, scored = rewards_of(architecture, batch_size=3), random.Random(seed), 0, set()
+    with run_scope() as scope:
+        for state in random_steps(letter_lm, rng):
+            new = set(reward.items(state)) - scored
+            scored |= new
+            re_encoded += sum(map(len, {tuple(reward.encode(item)) for item in new}))
+            torch.testing.assert_close(reward(state), expected(reward, fresh, state), rtol=0, atol=TOLERANCE)
+    assert any(item.ended for item in scored) and not all(item.ended for item in scored)
+    assert len({round(fresh(reward, item), 2) for item in scored}) > 10
+    if architecture in WHOLE:
+        assert scope.cost.reward_tokens == re_encoded
+    else:
+        assert scope.cost.reward_tokens * 4 < re_encoded
+
+
+def test_what_is_appended_may_change_the_tokens_before_it(rewards_of, letter_lm, fresh):
+    """`...a` then `...ab`: the last token of the first text is none of the second's."""
+    reward = rewards_of("llama")
+    with run_scope() as scope:
+        before, rows = 0, []
+        for text in ("cc.a", "cc.ab", "cc.abca", "cc.abc", "cc.abcc"):
+            solution = Solution(PROBLEM, text, ended=False)
+            rows.append(reward.encode(solution))
+            (value,) = reward.score([solution])
+            assert abs(value - fresh(reward, solution)) < TOLERANCE
+            shared = max((common(rows[-1], row) for row in rows[:-1]), default=0)
+            assert scope.cost.reward_tokens - before == len(rows[-1]) - min(shared, len(rows[-1]) - 1)
+            before = scope.cost.reward_tokens
+    changed = [common(row, after) < len(row) for row, after in pairwise(rows)]
+    assert changed == [True, True, True, False]
+
+
+def common(one, other):
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def test_each_problem_is_read_once_and_several_may_share_a_batch(rewards_of, fresh):
+    reward, problems = rewards_of("qwen2"), [PROBLEM, "b" + PROBLEM, PROBLEM[::-1]]
+    first = [Solution(problem, text, False) for problem in problems for text in ("a.", "b.", "c.")]
+    with run_scope() as scope:
+        scores = reward.score(first)
+        assert scope.cost.reward_calls == 2  # the problems, and what follows them
+        assert scope.cost.reward_tokens <= sum(len(reward.encode(Solution(p, "", False))) + 3 * 3 for p in problems)
+        second = [Solution(item.problem, item.text + "cc?", item.text == "a.") for item in first]
+        before = scope.cost.reward_tokens
+        scores += reward.score(second)
+        assert scope.cost.reward_calls == 3
+        assert scope.cost.reward_tokens - before <= 9 * 4 + 3
+    torch.testing.assert_close(scores, [fresh(reward, item) for item in first + second], rtol=0, atol=TOLERANCE)
+
+
+def test_runs_share_nothing_and_texts_with_equal_tokens_are_read_once(rewards_of, letter_lm):
+    reward = rewards_of("llama")
+    solutions = [Solution(PROBLEM, "a", False), Solution(PROBLEM + "a", "", False)]
+    costs = []
+    for _ in range(2):
+        with run_scope() as scope:
+            one, other = reward.score(solutions)
+        costs.append(scope.cost.reward_tokens)
+        assert one == other
+    assert costs == [len(reward.encode(solutions[0]))] * 2
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 40_000, 10**9])
+def test_forgotten_texts_are_read_anew(rewards_of, letter_lm, fresh, cache_bytes):
+    reward = rewards_of("llama", batch_size=2, cache_bytes=cache_bytes)
+    with run_scope() as scope:
+        for state in random_steps(letter_lm, random.Random(3)):
+            torch.testing.assert_close(reward(state), expected(reward, fresh, state), rtol=0, atol=TOLERANCE)
+    unbounded = rewards_of("llama", batch_size=2)
+    with run_scope() as roomy:
+        for state in random_steps(letter_lm, random.Random(3)):
+            unbounded(state)
+    assert (scope.cost.reward_tokens > roomy.cost.reward_tokens) == (cache_bytes < 10**9)
+
+
+@pytest.fixture(scope="module")
+def abacus():
+    return load_lm("abacus"), load_reward("abacus")
+
+
+def test_smc_of_eight_steps_forwards_four_times_fewer_tokens(abacus, fresh, monkeypatch):
+    """The target of the requirement, on the embedded models: both counts are of one run."""
+    lm, reward = abacus
+    problem = max(zoo.problems(), key=lambda problem: problem["steps"])["problem"]
+    scored = []
+    score = reward.score
+    monkeypatch.setattr(reward, "score", lambda items: scored.append((list(items), score(items))) or scored[-1][1])
+    program = ReasoningSSM(lm, reward, max_steps=8, stop="\n", max_tokens=32)
+    posterior = SMC(program, num_particles=16, ess_threshold=1.0).run(problem)
+    assert len(scored) == 8
+    assert posterior.stats.resampled.sum() >= 4
+    re_encoded = sum(len(reward.encode(item)) for items, _ in scored for item in items)
+    assert 4 * posterior.cost.reward_tokens < re_encoded
+    for items, values in scored:
+        torch.testing.assert_close(values, [fresh(reward, item) for item in items], rtol=0, atol=TOLERANCE)
