@@ -9,30 +9,43 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from pyro_llm.lm.kv_rows import KVRows
-from pyro_llm.lm.prefix_cache import Place, StoredBatch
+from pyro_llm.lm.kv.prompts import PromptSpan, blocks
+from pyro_llm.lm.kv.rows import KVRows, take_rows
 
 _TOKEN = np.dtype(">i4")  # the order of these bytes is the order of token ids
 
 
-@dataclass(frozen=True)
-class Beginning(Place):
-    """The first tokens of a stored row.
+@dataclass(frozen=True, eq=False)
+class ReadRows:
+    """Rows that have been read.
 
     Attributes:
-        shared: how many of them.
+        rows: their keys and values.
+        keys: the tokens of each, see `as_key`.
     """
 
-    shared: int
+    rows: KVRows
+    keys: Sequence[bytes]
 
-    @property
-    def length(self) -> int:
-        """Tokens of the beginning."""
-        return self.shared
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first tokens of a row that has been read.
+
+    Attributes:
+        batch: where the row is.
+        number: which of the batch it is.
+        length: how many tokens; those of a prompt that is stored apart at least.
+    """
+
+    batch: ReadRows
+    number: int
+    length: int
 
 
 class Beginnings:
@@ -47,9 +60,9 @@ class Beginnings:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._batches: OrderedDict[int, StoredBatch] = OrderedDict()  # by identity, least recently used first
+        self._batches: OrderedDict[ReadRows, None] = OrderedDict()  # least recently used first
         self._sorted: list[bytes] = []
-        self._stored: dict[bytes, StoredBatch] = {}
+        self._stored: dict[bytes, tuple[ReadRows, int]] = {}
 
     def longest(self, tokens: Sequence[int]) -> Beginning | None:
         """The longest stored beginning of a row that leaves at least its last token to be read, if there is one."""
@@ -60,20 +73,38 @@ class Beginnings:
         shared = min(shared, len(tokens) - 1)
         if shared < 1:
             return None
-        batch = self._stored[key]
-        self._batches.move_to_end(id(batch))
-        return Beginning(batch, batch.index[key], shared)
+        batch, number = self._stored[key]
+        if shared < apart(batch, number):  # the two part within a prompt
+            known = self._stored.get(row[: shared * _TOKEN.itemsize])
+            batch, number = known or self._begin_prompt(batch, number, shared)
+        if batch in self._batches:
+            self._batches.move_to_end(batch)
+        return Beginning(batch, number, shared)
 
-    def add(self, batch: StoredBatch) -> None:
-        """Store a batch, whose index has the keys of token rows, and forget others until the bound holds."""
+    def add(self, batch: ReadRows) -> None:
+        """Store a batch, and forget others until the bound holds."""
         if held_bytes([batch.rows]) > self._max_bytes:
             return
-        self._batches[id(batch)] = batch
-        self._stored |= dict.fromkeys(batch.index, batch)
-        while held_bytes(stored.rows for stored in self._batches.values()) > self._max_bytes:
+        self._batches[batch] = None
+        self._stored |= _places(batch)
+        while held_bytes(stored.rows for stored in self._batches) > self._max_bytes:
             self._batches.popitem(last=False)
-            self._stored = {key: stored for stored in self._batches.values() for key in stored.index}
+            self._stored = {key: place for stored in self._batches for key, place in _places(stored).items()}
         self._sorted = sorted(self._stored)
+
+    def _begin_prompt(self, batch: ReadRows, number: int, length: int) -> tuple[ReadRows, int]:
+        """The first tokens of a row's prompt as a prompt; it holds no memory of its own."""
+        row = take_rows([(batch.rows, [number])], [0], [apart(batch, number)], room=0)
+        prompts = (PromptSpan(row.prompts[0].block.first(length), 1),)
+        begun = replace(row, prompts=prompts, lengths=torch.full_like(row.lengths, length))
+        cut = ReadRows(begun, [batch.keys[number][: length * _TOKEN.itemsize]])
+        self.add(cut)
+        return cut, 0
+
+
+def apart(batch: ReadRows, number: int) -> int:
+    """Tokens of a row that are stored apart, as its prompt."""
+    return blocks(batch.rows.prompts)[number].length if batch.rows.prompts else 0
 
 
 def as_key(tokens: Sequence[int]) -> bytes:
@@ -90,13 +121,25 @@ def common_length(one: bytes, other: bytes) -> int:
 
 def held_bytes(batches: Iterable[KVRows]) -> int:
     """Bytes of keys and values, memory that several batches share counted once."""
-    storages = {}
-    for rows in batches:
-        for layer in rows.cache.row_layers:
-            for slots in (layer.keys, layer.values):
-                if slots is not None:
-                    storages[slots.untyped_storage().data_ptr()] = slots.untyped_storage().nbytes()
-    return sum(storages.values())
+    storages = (tensor.untyped_storage() for rows in batches for tensor in rows.tensors())
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def take(beginnings: Sequence[Beginning], room: int) -> KVRows:
+    """Beginnings as new rows, in this order, with room for so many more tokens."""
+    groups: dict[ReadRows, list[int]] = {}
+    for index, beginning in enumerate(beginnings):
+        groups.setdefault(beginning.batch, []).append(index)
+    return take_rows(
+        [(batch.rows, [beginnings[index].number for index in chosen]) for batch, chosen in groups.items()],
+        [index for chosen in groups.values() for index in chosen],
+        [beginning.length for beginning in beginnings],
+        room,
+    )
+
+
+def _places(batch: ReadRows) -> dict[bytes, tuple[ReadRows, int]]:
+    return {key: (batch, number) for number, key in enumerate(batch.keys)}
 
 
 def _second(pair: tuple[bytes, int]) -> int:

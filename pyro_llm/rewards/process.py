@@ -17,7 +17,7 @@ from pyro_llm.run_scope import current_run_scope
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pyro_llm.lm.cached_model import CachedModel
+    from pyro_llm.lm.kv.transformer import CachedTransformer
     from pyro_llm.rewards.readers import Reader
 
 
@@ -38,7 +38,7 @@ class ProcessReward(TextReward):
     A causal classifier reads only what is new in a run: it keeps the keys and values of the texts it has read, and
     starts each text from the longest beginning, in tokens of its own tokenizer, that it shares with one of them. So the
     steps of a particle cost their own tokens, through forks and resampling, and the problem is read once. A classifier
-    that is bidirectional, or has no such cache, reads each text whole.
+    that is bidirectional or recurrent, or has no such cache, reads each text whole.
 
     In one program the forward passes of a step's reward cannot run beside those of the language model: they read the
     step that it has drawn, and it draws the next one for particles that the reward has helped to select. The host waits
@@ -99,7 +99,8 @@ class ProcessReward(TextReward):
         of_item = [tuple(row) for row in self._encode(items)]
         for row, item in zip(of_item, items, strict=True):
             rows.setdefault(row, item)
-        logits = self._reader().last_logits(list(rows), [item.problem for item in rows.values()])
+        problems = [Solution(item.problem, "", ended=False) for item in rows.values()]
+        logits = self._reader().last_logits(list(rows), [tuple(row) for row in self._tokens(problems)])
         log_odds = dict(zip(rows, (logits[:, 1] - logits[:, 0]).tolist(), strict=True))
         for row, item in rows.items():
             if log_odds[row] != log_odds[row]:
@@ -114,13 +115,16 @@ class ProcessReward(TextReward):
         return self._encode([solution])[0]
 
     def _encode(self, solutions: Sequence[Solution]) -> list[list[int]]:
+        return [self._ended(row, solution) for row, solution in zip(self._tokens(solutions), solutions, strict=True)]
+
+    def _tokens(self, solutions: Sequence[Solution]) -> list[list[int]]:
+        """The tokens of problem and text."""
         templated = self.tokenizer.chat_template is not None
         problems = {solution.problem: solution.problem for solution in solutions}
         if templated:
             problems = {problem: self._rendered(problem) for problem in problems}
         texts = [problems[solution.problem] + solution.text for solution in solutions]
-        rows = self.tokenizer(texts, add_special_tokens=not templated)["input_ids"]
-        return [self._ended(tokens, solution) for tokens, solution in zip(rows, solutions, strict=True)]
+        return list(self.tokenizer(texts, add_special_tokens=not templated)["input_ids"])
 
     def _rendered(self, problem: str) -> str:
         messages = [{"role": "user", "content": problem}]
@@ -141,16 +145,16 @@ class ProcessReward(TextReward):
         return tokens
 
     @cached_property
-    def _cached_model(self) -> CachedModel | None:
+    def _cached_model(self) -> CachedTransformer | None:
         """The model with a key-value cache, if it is one that can have it."""
-        from pyro_llm.lm.cached_model import CachedModel
+        from pyro_llm.lm.kv.transformer import CachedTransformer
         from pyro_llm.rewards.causal import is_causal
 
         try:
-            cached = CachedModel(self.model, self.context_length, counter="reward_calls")
+            cached = CachedTransformer(self.model, self.context_length)
         except CapabilityError:
             return None
-        return cached if is_causal(self.model) else None
+        return cached if is_causal(self.model) and not cached.recurrent else None
 
     def _reader(self) -> Reader:
         """The reader of the run in progress; outside any, one that remembers nothing from one call to the next."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pyro_llm.lm.cached_model import CachedModel
-from pyro_llm.lm.kv_rows import KVRows
-from pyro_llm.lm.prefix_cache import StoredBatch, take
+from pyro_llm.lm.kv.transformer import CachedTransformer
 from pyro_llm.rewards.batching import BatchLimits
-from pyro_llm.rewards.beginnings import Beginning, Beginnings, as_key, common_length
+from pyro_llm.rewards.beginnings import Beginning, Beginnings, ReadRows, as_key, common_length, take
 from pyro_llm.run_scope import current_cost
 
-_WORTH_A_PASS = 16  # tokens: a shorter beginning that rows share costs less in each row than in a pass of its own
+_WORTH_A_PASS = 16  # tokens: a shorter problem costs less in each row than in a pass of its own
 
 Row = tuple[int, ...]
 
@@ -24,12 +22,12 @@ Row = tuple[int, ...]
 class Reader(Protocol):
     """Reads rows of tokens; what it remembers belongs to one run."""
 
-    def last_logits(self, rows: Sequence[Row], problems: Sequence[Hashable]) -> Tensor:
+    def last_logits(self, rows: Sequence[Row], problems: Sequence[Row]) -> Tensor:
         """The logits at the last token of each row; counts the cost.
 
         Args:
             rows: token ids; no row is empty, and no two are equal.
-            problems: what each row is about: rows on one problem begin alike.
+            problems: the tokens of the problem alone that each row is about; most of them begin the row.
 
         Returns:
             In fp32, on the model's device. Shape `[rows, labels]`.
@@ -49,13 +47,14 @@ class WholeReader:
     def __init__(self, model: PreTrainedModel, padding: int, limits: BatchLimits) -> None:
         self._model, self._padding, self._limits = model, padding, limits
 
-    def last_logits(self, rows: Sequence[Row], problems: Sequence[Hashable]) -> Tensor:
+    def last_logits(self, rows: Sequence[Row], problems: Sequence[Row]) -> Tensor:
         """Logits at the last tokens; see `Reader`."""
-        return _in_batches(self._limits.batches([len(row) for row in rows]), lambda batch: self._read(rows, batch))
+        batches = self._limits.batches([len(row) for row in rows])
+        return _in_order([(batch, self._read([rows[index] for index in batch])) for batch in batches])
 
-    def _read(self, rows: Sequence[Row], batch: list[int]) -> Tensor:
-        lengths = [len(rows[index]) for index in batch]
-        tokens = _padded([rows[index] for index in batch], self._padding, self._model.device)
+    def _read(self, rows: Sequence[Row]) -> Tensor:
+        lengths = [len(row) for row in rows]
+        tokens = _padded(rows, self._padding, self._model.device)
         mask = torch.arange(tokens.shape[1]) < torch.tensor(lengths).unsqueeze(-1)
         logits = self._model(input_ids=tokens, attention_mask=mask.long().to(self._model.device)).logits
         current_cost().reward_calls += 1
@@ -66,7 +65,7 @@ class WholeReader:
 class CachedReader:
     """Reads what follows the longest beginning that a row shares with any row read before.
 
-    What the rows on one problem begin with alike is read once for all of them.
+    A problem is read with the first row on it, and stored apart, once for all rows, where the attention allows it.
 
     Args:
         model: a causal token classifier.
@@ -75,66 +74,76 @@ class CachedReader:
         device: the model's.
     """
 
-    def __init__(self, model: CachedModel, limits: BatchLimits, max_bytes: int, device: torch.device) -> None:
+    def __init__(self, model: CachedTransformer, limits: BatchLimits, max_bytes: int, device: torch.device) -> None:
         self._model, self._limits, self._device = model, limits, device
         self._beginnings = Beginnings(max_bytes)
 
-    def last_logits(self, rows: Sequence[Row], problems: Sequence[Hashable]) -> Tensor:
+    def last_logits(self, rows: Sequence[Row], problems: Sequence[Row]) -> Tensor:
         """Logits at the last tokens; see `Reader`."""
-        starts = [self._beginnings.longest(row) for row in rows]
-        shared = self._shared_beginnings(rows, starts, problems)
-        if shared:
-            self._read_all(shared, [self._beginnings.longest(row) for row in shared])
-            starts = [self._beginnings.longest(row) for row in rows]
-        return self._read_all(rows, starts)
+        first = self._first_on_problems(rows, problems)
+        parts = [([index], self._read([rows[index]], [None], problem)) for index, problem in first.items()]
+        rest = [index for index in range(len(rows)) if index not in first]
+        starts = {index: self._beginnings.longest(rows[index]) for index in rest}
+        for batch in self._batches(rows, starts):
+            parts.append((batch, self._read([rows[index] for index in batch], [starts[index] for index in batch])))
+        return _in_order(parts)
 
-    def _shared_beginnings(
-        self, rows: Sequence[Row], starts: Sequence[Beginning | None], problems: Sequence[Hashable]
-    ) -> list[Row]:
-        """What several rows on one problem begin with alike, and no stored row does."""
-        read = [0 if start is None else start.length for start in starts]
-        shared = []
-        for problem in dict.fromkeys(problems):
-            group = [index for index, of in enumerate(problems) if of == problem]
-            first, last = (pick(rows[index] for index in group) for pick in (min, max))  # these two part first
-            length = min(common_length(as_key(first), as_key(last)), len(first) - 1)
-            if sum(length - read[index] >= _WORTH_A_PASS for index in group) > 1:
-                shared.append(first[:length])
-        return shared
+    def _first_on_problems(self, rows: Sequence[Row], problems: Sequence[Row]) -> dict[int, int]:
+        """A row on each problem not read yet, and how many of the problem's tokens all rows on it begin with."""
+        groups: dict[Row, list[int]] = {}
+        for index, problem in enumerate(problems):
+            groups.setdefault(problem, []).append(index)
+        first = {}
+        for problem, group in groups.items():
+            shared = min(min(common_length(as_key(problem), as_key(rows[i])), len(rows[i]) - 1) for i in group)
+            read = min(_length(self._beginnings.longest(rows[index])) for index in group)
+            if shared - read >= _WORTH_A_PASS:
+                first[group[0]] = shared
+        return first
 
-    def _read_all(self, rows: Sequence[Row], starts: Sequence[Beginning | None]) -> Tensor:
-        more = [len(row) - (0 if start is None else start.length) for row, start in zip(rows, starts, strict=True)]
-        batches = []
-        for begun in (False, True):
-            chosen = [index for index, start in enumerate(starts) if (start is not None) == begun]
-            for batch in self._limits.batches([more[index] for index in chosen]):
-                batches.append([chosen[index] for index in batch])
-        return _in_batches(batches, lambda batch: self._read(rows, starts, batch))
+    def _batches(self, rows: Sequence[Row], starts: Mapping[int, Beginning | None]) -> Iterator[list[int]]:
+        """Rows that go together: none of them begun, all with their prompts apart, or all with prompts of their own."""
+        kinds: dict[object, list[int]] = {}
+        for index, start in starts.items():
+            kinds.setdefault(start and bool(start.batch.rows.prompts), []).append(index)
+        for chosen in kinds.values():
+            for batch in self._limits.batches([len(rows[index]) - _length(starts[index]) for index in chosen]):
+                yield sorted((chosen[index] for index in batch), key=rows.__getitem__)  # those of one prompt together
 
-    def _read(self, rows: Sequence[Row], starts: Sequence[Beginning | None], batch: list[int]) -> Tensor:
-        """Read rows that all have a stored beginning, or all have none, and store them."""
-        begun = [start for index in batch if (start := starts[index]) is not None]
-        kept = take(begun) if begun else KVRows.empty(self._model.layers, len(batch), self._device)
-        before = [start.length for start in begun] or [0] * len(batch)
-        rest = [rows[index][length:] for index, length in zip(batch, before, strict=True)]
+    def _read(self, rows: Sequence[Row], starts: Sequence[Beginning | None], problem: int | None = None) -> Tensor:
+        """Read the rest of rows that go together, and store them.
+
+        Args:
+            rows: their tokens.
+            starts: where each is read from.
+            problem: of a single row that is read from nothing, the tokens to store apart, for others to start from.
+
+        Returns:
+            The logits at the last token of each.
+        """
+        rest = [row[_length(start) :] for row, start in zip(rows, starts, strict=True)]
         more = [len(row) for row in rest]
-        logits = _at_last(self._model.forward(kept, _padded(rest, 0, self._device), kept.lengths), more)
+        begun = [start for start in starts if start is not None]
+        kept = take(begun, room=max(more)) if begun else self._model.empty(len(rows), self._device)
+        logits = self._model.forward(kept, _padded(rest, 0, self._device), kept.lengths).logits
         kept.lengths = kept.lengths + torch.tensor(more, device=self._device)
+        current_cost().reward_calls += 1
         current_cost().reward_tokens += sum(more)
-        index = {as_key(rows[index]): row for row, index in enumerate(batch)}
-        self._beginnings.add(StoredBatch(kept, logits, index, [len(rows[index]) for index in batch]))
-        return logits
+        if problem is not None:
+            kept = self._model.settle_prompt(kept, problem)
+        self._beginnings.add(ReadRows(kept, [as_key(row) for row in rows]))
+        return _at_last(logits, more)
 
 
-def _in_batches(batches: Iterable[list[int]], read: Callable[[list[int]], Tensor]) -> Tensor:
-    """The results of batches of indices, in the order of the indices."""
-    order: list[int] = []
-    parts = []
-    for batch in batches:
-        order += batch
-        parts.append(read(batch))
-    joined = torch.cat(parts)
-    return torch.empty_like(joined).index_copy_(0, torch.tensor(order, device=joined.device), joined)
+def _length(start: Beginning | None) -> int:
+    return 0 if start is None else start.length
+
+
+def _in_order(parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
+    """The results of batches of rows, in the order of the rows."""
+    joined = torch.cat([results for _, results in parts])
+    order = torch.tensor([index for batch, _ in parts for index in batch], device=joined.device)
+    return torch.empty_like(joined).index_copy_(0, order, joined)
 
 
 def _padded(rows: Sequence[Row], padding: int, device: torch.device) -> Tensor:

@@ -5,10 +5,9 @@ import random
 import pytest
 import torch
 
-from pyro_llm.lm.kv_layer import RowCache, RowLayer
-from pyro_llm.lm.kv_rows import KVRows, take_rows
-from pyro_llm.lm.prefix_cache import StoredBatch
-from pyro_llm.rewards.beginnings import Beginnings, as_key, common_length, held_bytes
+from pyro_llm.lm.kv.layers import LayerKind, RowCache
+from pyro_llm.lm.kv.rows import KVRows, take_rows
+from pyro_llm.rewards.beginnings import Beginnings, ReadRows, as_key, common_length, held_bytes
 
 SLOT_BYTES = 2 * 4 * 3  # keys and values of one head, three float32 numbers
 
@@ -16,12 +15,10 @@ SLOT_BYTES = 2 * 4 * 3  # keys and values of one head, three float32 numbers
 def stored(*texts):
     """A batch of rows of tokens, with keys and values of their own."""
     width = max(map(len, texts))
-    layer = RowLayer()
-    layer.update(torch.randn(len(texts), 1, width, 3), torch.randn(len(texts), 1, width, 3))
+    cache = RowCache([LayerKind(attends=True)])
+    cache.update(torch.randn(len(texts), 1, width, 3), torch.randn(len(texts), 1, width, 3), layer_idx=0)
     lengths = torch.tensor([len(text) for text in texts])
-    rows = KVRows(RowCache([layer]), torch.zeros_like(lengths), lengths)
-    index = {as_key(text): row for row, text in enumerate(texts)}
-    return StoredBatch(rows, torch.zeros(len(texts), 2), index, [len(text) for text in texts])
+    return ReadRows(KVRows(cache, torch.zeros_like(lengths), lengths), [as_key(text) for text in texts])
 
 
 def test_the_longest_shared_beginning_is_found():
@@ -32,8 +29,7 @@ def test_the_longest_shared_beginning_is_found():
         longest = max((common_length(as_key(row), as_key(other)) for other in known), default=0)
         assert (found.length if found else 0) == min(longest, len(row) - 1)
         if found:
-            key = next(key for key, place in found.batch.index.items() if place == found.row)
-            assert common_length(key, as_key(row)) >= found.length
+            assert common_length(found.batch.keys[found.number], as_key(row)) >= found.length
         beginnings.add(stored(row))
         known.append(row)
 
@@ -62,14 +58,14 @@ def test_no_more_is_kept_than_the_bound(max_bytes):
     for _ in range(20):
         texts = [[rng.randrange(4) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(1, 3))]
         beginnings.add(stored(*dict.fromkeys(map(tuple, texts))))
-        assert held_bytes(batch.rows for batch in beginnings._batches.values()) <= max_bytes
-        assert set(beginnings._stored) == {key for batch in beginnings._batches.values() for key in batch.index}
+        assert held_bytes(batch.rows for batch in beginnings._batches) <= max_bytes
+        assert set(beginnings._stored) == {key for batch in beginnings._batches for key in batch.keys}
         kept.append(len(beginnings._batches))
     assert max(kept) == 0 if max_bytes == 0 else max(kept) > 1
 
 
 def test_memory_that_rows_share_counts_once():
     rows = stored([1, 2], [3, 4]).rows
-    again = take_rows([(rows, [0, 1])], [0, 1], [2, 2])
+    again = take_rows([(rows, [0, 1])], [0, 1], [2, 2], room=0)
     assert again.cache.row_layers[0].keys.data_ptr() == rows.cache.row_layers[0].keys.data_ptr()
     assert held_bytes([rows, again]) == held_bytes([rows]) == 2 * 2 * SLOT_BYTES

@@ -22,6 +22,11 @@ class PromptBlock:
     values: Mapping[int, Tensor]
     length: int
 
+    def first(self, length: int) -> PromptBlock:
+        """Its first tokens, in the same memory."""
+        keys, values = ({n: slots[:, :length] for n, slots in of.items()} for of in (self.keys, self.values))
+        return PromptBlock(keys, values, length)
+
 
 @dataclass(frozen=True)
 class PromptSpan:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyro_llm.lm.kv.layers import LayerKind, RowCache
 from pyro_llm.lm.kv.prompts import PromptBlock, PromptSpan, blocks, spans
-from pyro_llm.lm.kv.slots import ROOM, Move, gather_slots
+from pyro_llm.lm.kv.slots import ROOM, Move, SlotBuffer, gather_slots
 
 
 @dataclass
@@ -83,15 +83,24 @@ class KVRows:
         prompts = spans(of_rows[row] for row in numbers) if of_rows else ()
         return KVRows(cache, self.starts[chosen], self.lengths[chosen], prompts, self.latest_start)
 
-    def with_prompt_apart(self) -> KVRows:
-        """A single row whose slots hold its prompt, as one with that prompt in a block and no slots."""
+    def with_prompt_apart(self, length: int | None = None) -> KVRows:
+        """A single row whose slots hold its prompt first, as one with that prompt in a block.
+
+        Args:
+            length: tokens of the prompt; None for all that it has.
+        """
+        length = self.used if length is None else length
         layers = self.cache.row_layers
-        keys, values = ({n: getattr(layer, name)[0] for n, layer in layers.items()} for name in ("keys", "values"))
-        block = PromptBlock(keys, values, self.used)
+        keys, values = (
+            {n: getattr(layer, name)[0, :, :length].clone() for n, layer in layers.items()}
+            for name in ("keys", "values")
+        )
+        block = PromptBlock(keys, values, length)
         cache = RowCache(self.cache.kinds)
         for number, layer in cache.row_layers.items():
-            key_slots, value_slots = (buffer.copy(0, 0) for buffer in layers[number].buffers())
-            layer.hold(key_slots, value_slots, 0)
+            own, more = layers[number].buffers(), self.used - length
+            rest_keys, rest_values = (SlotBuffer(of.slots[:, :, length : self.used].clone(), more) for of in own)
+            layer.hold(rest_keys, rest_values, more)
         index = torch.zeros(1, dtype=torch.long, device=self.starts.device)
         cache.with_states([(self.cache, index, None)], 1)
         return KVRows(cache, torch.zeros_like(self.starts), self.lengths, (PromptSpan(block, 1),))

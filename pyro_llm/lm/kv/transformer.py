@@ -71,9 +71,14 @@ class CachedTransformer:
         """Whether prompts are stored apart; False as long as none has been read."""
         return bool(self._shares)
 
-    def settle_prompt(self, rows: KVRows) -> KVRows:
-        """A row that holds a prompt just read, as rows continue it: with the prompt apart, if the model allows it."""
-        return rows.with_prompt_apart() if self._shares else rows
+    def settle_prompt(self, rows: KVRows, length: int | None = None) -> KVRows:
+        """A row that was read from its prompt's first token, with the prompt apart if the model allows it.
+
+        Args:
+            rows: one row.
+            length: tokens of the prompt; None for all that it has.
+        """
+        return rows.with_prompt_apart(length) if self._shares else rows
 
     def forward(
         self, rows: KVRows, tokens: Tensor, begin: Tensor, reading: Tensor | None = None, **arguments: Any
