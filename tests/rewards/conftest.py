@@ -12,6 +12,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPT2ForTokenClassification,
+    Lfm2Config,
     LlamaConfig,
     LlamaForTokenClassification,
     PreTrainedTokenizerFast,
@@ -20,6 +21,7 @@ from transformers import (
 )
 from transformers.modeling_layers import GenericForTokenClassification
 from transformers.models.gemma3.modeling_gemma3 import Gemma3PreTrainedModel
+from transformers.models.lfm2.modeling_lfm2 import Lfm2PreTrainedModel
 
 from pyro_llm.lm import TableLM
 from pyro_llm.rewards import ProcessReward
@@ -42,6 +44,12 @@ class Gemma3TextForTokenClassification(GenericForTokenClassification, Gemma3PreT
     config_class = Gemma3TextConfig
 
 
+class Lfm2ForTokenClassification(GenericForTokenClassification, Lfm2PreTrainedModel):
+    """Likewise."""
+
+    config_class = Lfm2Config
+
+
 CLASSIFIERS = {
     "qwen2": lambda: Qwen2ForTokenClassification(Qwen2Config(**GROUPED)),
     "llama": lambda: LlamaForTokenClassification(LlamaConfig(**GROUPED)),
@@ -50,6 +58,7 @@ CLASSIFIERS = {
     ),
     "gemma2": lambda: Gemma2ForTokenClassification(Gemma2Config(**WINDOW)),
     "gemma3": lambda: Gemma3TextForTokenClassification(Gemma3TextConfig(**WINDOW)),
+    "lfm2": lambda: Lfm2ForTokenClassification(Lfm2Config(**GROUPED, layer_types=["conv", "full_attention"])),
     "bert": lambda: BertForTokenClassification(BertConfig(**SIZES)),
     "bidirectional gemma3": lambda: Gemma3TextForTokenClassification(
         Gemma3TextConfig(**WINDOW, use_bidirectional_attention=True)

@@ -18,7 +18,7 @@ from pyro_llm.run_scope import run_scope
 TOLERANCE = 1e-4
 PROBLEM = "abca.cab?bacca.abba?accab.abca"
 CACHED = ["qwen2", "llama", "gpt2", "gemma2", "gemma3"]
-WHOLE = ["bert", "bidirectional gemma3"]
+WHOLE = ["bert", "bidirectional gemma3", "lfm2"]  # encoders, and a model with recurrent states
 
 
 def gather(state, rows):
