@@ -6,9 +6,9 @@ before it. Token rows are compared, therefore, not texts: the cache gives whatev
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, insort
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,9 +60,16 @@ class Beginnings:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._batches: OrderedDict[ReadRows, None] = OrderedDict()  # least recently used first
+        self._batches: OrderedDict[ReadRows, dict[int, int]] = OrderedDict()  # their memory; least recently used first
+        self._holders: Counter[int] = Counter()  # of each piece of memory: batches share some
+        self._bytes = 0
         self._sorted: list[bytes] = []
         self._stored: dict[bytes, tuple[ReadRows, int]] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of keys and values held; what batches share is counted once."""
+        return self._bytes
 
     def longest(self, tokens: Sequence[int]) -> Beginning | None:
         """The longest stored beginning of a row that leaves at least its last token to be read, if there is one."""
@@ -83,14 +90,29 @@ class Beginnings:
 
     def add(self, batch: ReadRows) -> None:
         """Store a batch, and forget others until the bound holds."""
-        if held_bytes([batch.rows]) > self._max_bytes:
+        memory = pieces(batch.rows)
+        if sum(memory.values()) > self._max_bytes:
             return
-        self._batches[batch] = None
-        self._stored |= _places(batch)
-        while held_bytes(stored.rows for stored in self._batches) > self._max_bytes:
-            self._batches.popitem(last=False)
-            self._stored = {key: place for stored in self._batches for key, place in _places(stored).items()}
-        self._sorted = sorted(self._stored)
+        self._batches[batch] = memory
+        self._bytes += sum(size for piece, size in memory.items() if not self._holders[piece])
+        self._holders.update(memory.keys())
+        for number, key in enumerate(batch.keys):
+            if key not in self._stored:
+                insort(self._sorted, key)
+            self._stored[key] = batch, number
+        while self._bytes > self._max_bytes:
+            self._forget(*self._batches.popitem(last=False))
+
+    def _forget(self, batch: ReadRows, memory: dict[int, int]) -> None:
+        self._holders.subtract(memory.keys())
+        for piece, size in memory.items():
+            if not self._holders[piece]:
+                del self._holders[piece]
+                self._bytes -= size
+        for key in batch.keys:
+            if key in self._stored and self._stored[key][0] is batch:
+                del self._stored[key]
+                del self._sorted[bisect_left(self._sorted, key)]
 
     def _begin_prompt(self, batch: ReadRows, number: int, length: int) -> tuple[ReadRows, int]:
         """The first tokens of a row's prompt as a prompt; it holds no memory of its own."""
@@ -119,10 +141,10 @@ def common_length(one: bytes, other: bytes) -> int:
     return int(differ.argmax()) if differ.any() else tokens
 
 
-def held_bytes(batches: Iterable[KVRows]) -> int:
-    """Bytes of keys and values, memory that several batches share counted once."""
-    storages = (tensor.untyped_storage() for rows in batches for tensor in rows.tensors())
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+def pieces(rows: KVRows) -> dict[int, int]:
+    """The memory that rows hold, as the bytes at each address: rows that share some name the same address."""
+    storages = (tensor.untyped_storage() for tensor in rows.tensors())
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
 def take(beginnings: Sequence[Beginning], room: int) -> KVRows:
@@ -136,10 +158,6 @@ def take(beginnings: Sequence[Beginning], room: int) -> KVRows:
         [beginning.length for beginning in beginnings],
         room,
     )
-
-
-def _places(batch: ReadRows) -> dict[bytes, tuple[ReadRows, int]]:
-    return {key: (batch, number) for number, key in enumerate(batch.keys)}
 
 
 def _second(pair: tuple[bytes, int]) -> int:

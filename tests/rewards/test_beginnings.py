@@ -7,7 +7,7 @@ import torch
 
 from pyro_llm.lm.kv.layers import LayerKind, RowCache
 from pyro_llm.lm.kv.rows import KVRows, take_rows
-from pyro_llm.rewards.beginnings import Beginnings, ReadRows, as_key, common_length, held_bytes
+from pyro_llm.rewards.beginnings import Beginnings, ReadRows, as_key, common_length, pieces
 
 SLOT_BYTES = 2 * 4 * 3  # keys and values of one head, three float32 numbers
 
@@ -58,8 +58,10 @@ def test_no_more_is_kept_than_the_bound(max_bytes):
     for _ in range(20):
         texts = [[rng.randrange(4) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(1, 3))]
         beginnings.add(stored(*dict.fromkeys(map(tuple, texts))))
-        assert held_bytes(batch.rows for batch in beginnings._batches) <= max_bytes
-        assert set(beginnings._stored) == {key for batch in beginnings._batches for key in batch.keys}
+        held = {piece: size for batch in beginnings._batches for piece, size in pieces(batch.rows).items()}
+        assert beginnings.held_bytes == sum(held.values()) <= max_bytes
+        assert set(beginnings._stored) <= {key for batch in beginnings._batches for key in batch.keys}
+        assert beginnings._sorted == sorted(beginnings._stored)
         kept.append(len(beginnings._batches))
     assert max(kept) == 0 if max_bytes == 0 else max(kept) > 1
 
@@ -68,4 +70,7 @@ def test_memory_that_rows_share_counts_once():
     rows = stored([1, 2], [3, 4]).rows
     again = take_rows([(rows, [0, 1])], [0, 1], [2, 2], room=0)
     assert again.cache.row_layers[0].keys.data_ptr() == rows.cache.row_layers[0].keys.data_ptr()
-    assert held_bytes([rows, again]) == held_bytes([rows]) == 2 * 2 * SLOT_BYTES
+    beginnings = Beginnings(10**9)
+    for batch in (rows, again):
+        beginnings.add(ReadRows(batch, [as_key([1, 2]), as_key([3, 4])]))
+        assert beginnings.held_bytes == 2 * 2 * SLOT_BYTES

@@ -11,7 +11,6 @@ from pyro_llm.infer import SMC
 from pyro_llm.lm import PAD, load_lm
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import load_reward
-from pyro_llm.rewards.beginnings import held_bytes
 from pyro_llm.rewards.process import Solution
 from pyro_llm.run_scope import run_scope
 
@@ -159,5 +158,5 @@ def test_a_problem_is_stored_once_where_the_attention_allows_it(rewards_of, arch
         beginnings = reward._reader()._beginnings
         layers, heads, head_dim = reward.model.config.num_hidden_layers, 2, 8
         problem = len(reward.encode(solutions[0]._replace(text=""))) * 2 * 4 * layers * heads * head_dim
-        held = held_bytes(batch.rows for batch in beginnings._batches)
+        held = beginnings.held_bytes
     assert copies * 0.9 < held / problem < copies + 5
