@@ -96,9 +96,9 @@ class CachedReader:
         first = {}
         for problem, group in groups.items():
             shared = min(min(common_length(as_key(problem), as_key(rows[i])), len(rows[i]) - 1) for i in group)
-            read = min(_length(self._beginnings.longest(rows[index])) for index in group)
+            read, least = min((_length(self._beginnings.longest(rows[index])), index) for index in group)
             if shared - read >= _WORTH_A_PASS:
-                first[group[0]] = shared
+                first[least] = shared
         return first
 
     def _batches(self, rows: Sequence[Row], starts: Mapping[int, Beginning | None]) -> Iterator[list[int]]:
