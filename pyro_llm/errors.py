@@ -17,6 +17,10 @@ class ModelFolderError(PyroLLMError, ValueError):
     """A folder or file was given as a model and holds none that can be loaded."""
 
 
+class RewardFormatError(ModelFolderError):
+    """A model is in no reward format that is known, or lacks what its format needs, a separator token say."""
+
+
 class ContextLengthError(PyroLLMError, ValueError):
     """A prompt, or a prompt with its continuation, does not fit the model's context."""
 

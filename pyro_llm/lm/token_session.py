@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -102,6 +103,36 @@ class TokenSession:
         """
         self._check_length(prefix, 1)
         return restrict(self._decoder.pending(prefix), decoding)
+
+    @torch.no_grad()
+    def statistics(self, prefix: Prefix, continuation: Tensor, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of the law of each token of a continuation, given what precedes the token; optional in a session.
+
+        Args:
+            prefix: the rows.
+            continuation: tokens padded on the right with `PAD`. Shape `[rows, length]`.
+            statistic: from log-probabilities, `[..., vocabulary_size]`, to numbers, `[...]`.
+
+        Returns:
+            0 at padding. float64, shape `[rows, length]`.
+
+        Raises:
+            ContextLengthError: a row with its continuation does not fit the context.
+        """
+        rows = len(prefix)
+        if rows == 0 or not bool((continuation != PAD).any()):
+            return torch.zeros(continuation.shape, dtype=torch.float64, device=continuation.device)
+        self._check_length(prefix, continuation.shape[-1])
+        decoding = Decoding(max_tokens=continuation.shape[-1])
+        nothing = torch.zeros(rows, dtype=torch.bool, device=continuation.device)
+
+        def spread(logits: Tensor) -> Tensor:  # so that whichever token is looked up, the statistic is found
+            return statistic(restrict(logits, decoding)).unsqueeze(-1).expand(logits.shape)
+
+        branches = self._decoder.fork(prefix, room=continuation.shape[-1])
+        values = branches.extend(continuation, nothing, spread)
+        self._decoder.keep(_joined(prefix, continuation), branches, ~nothing)
+        return values
 
     def _possible(self, continuation: Tensor, lengths: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
         """Which rows generation can begin with, and which of them end with EOS."""

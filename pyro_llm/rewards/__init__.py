@@ -1,8 +1,38 @@
 """Rewards: what judges the texts of a state, as log-odds of acceptance."""
 
+from pyro_llm.rewards.aggregation import DEFAULT_AGGREGATION, Aggregation, aggregate
+from pyro_llm.rewards.confidence import ConfidenceReward
+from pyro_llm.rewards.formats.armorm import ArmoReward
+from pyro_llm.rewards.formats.implicit import ImplicitReward
+from pyro_llm.rewards.formats.math_shepherd import MathShepherdReward
+from pyro_llm.rewards.formats.outcome import OutcomeReward
+from pyro_llm.rewards.formats.qwen_prm import QwenProcessReward
+from pyro_llm.rewards.formats.rlhflow import RLHFlowReward
+from pyro_llm.rewards.formats.skywork_prm import SkyworkProcessReward
+from pyro_llm.rewards.formats.trl import TRLProcessReward
 from pyro_llm.rewards.function import FunctionReward
+from pyro_llm.rewards.judge import JudgeReward
 from pyro_llm.rewards.load import load_reward
 from pyro_llm.rewards.process import ProcessReward
 from pyro_llm.rewards.reward_model import RewardModel, TextReward
 
-__all__ = ["FunctionReward", "ProcessReward", "RewardModel", "TextReward", "load_reward"]
+__all__ = [
+    "DEFAULT_AGGREGATION",
+    "Aggregation",
+    "ArmoReward",
+    "ConfidenceReward",
+    "FunctionReward",
+    "ImplicitReward",
+    "JudgeReward",
+    "MathShepherdReward",
+    "OutcomeReward",
+    "ProcessReward",
+    "QwenProcessReward",
+    "RLHFlowReward",
+    "RewardModel",
+    "SkyworkProcessReward",
+    "TRLProcessReward",
+    "TextReward",
+    "aggregate",
+    "load_reward",
+]

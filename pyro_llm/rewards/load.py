@@ -1,7 +1,8 @@
-"""Load a process reward model by name: embedded, a folder, or a Hugging Face id."""
+"""Load a reward model by name: embedded, a folder, or a Hugging Face id, in any of the published formats."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -9,58 +10,71 @@ from typing import Any
 import torch
 
 from pyro_llm import zoo
-from pyro_llm.errors import ModelFolderError
-from pyro_llm.lm.pretrained import LOADING_FAILURES, check_hub_id, floating_type, local_folder, quiet_transformers
-from pyro_llm.rewards.process import ProcessReward
+from pyro_llm.errors import OptionError
+from pyro_llm.lm.pretrained import check_hub_id, floating_type, local_folder
+from pyro_llm.rewards.reward_model import TextReward
 
 
 def load_reward(
     name: str | os.PathLike[str],
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-) -> ProcessReward:
-    """Load a process reward model.
+    format: str | None = None,
+    **options: Any,
+) -> TextReward:
+    """Load a reward model.
+
+    Its format is recognised from its configuration, or for formats that are plain language models from its name;
+    docs/rewards.md has the table. No code that comes with a model is run.
 
     Args:
         name: looked up in this order: an embedded model, such as `"abacus"`; a folder; a Hugging Face id.
         device: where to put it, such as `"cuda"`; the CPU by default.
         dtype: of its parameters, such as `"bfloat16"`; by default the one it was saved in. Scores are fp32 in any case.
+        format: the name of the format, where it is not to be recognised: `"last-token"`, `"qwen-prm"`,
+            `"skywork-prm"`, `"trl"`, `"math-shepherd"`, `"rlhflow"`, `"implicit"`, `"armorm"` or `"outcome"`.
+        options: of the format's class, such as `aggregation` and `step_separator`, or `reference` and `beta`.
 
     Raises:
         UnknownModelError: there is no such model, or the hub cannot be reached.
-        ModelFolderError: there is a model, and it is no token classifier with two labels that can be loaded.
+        ModelFolderError: there is a model, and it cannot be loaded; a `RewardFormatError` if it is in no known format,
+            or lacks what its format needs.
+        OptionError: there is no such format, or it has no such option.
         ValueError: the dtype is unknown.
 
     Example:
         >>> load_reward("abacus")
         ProcessReward('abacus')
     """
+    from pyro_llm.rewards.formats import find_format, named_format
+    from pyro_llm.rewards.formats.checkpoint import Checkpoint
+
     if isinstance(name, str) and name in zoo.names():
         folder: Path | None = zoo.path(name, "reward")
     else:
         folder = local_folder(name)
         if folder is None:
             check_hub_id(str(name), zoo.names())
-    options = {"dtype": floating_type(dtype), "local_files_only": folder is not None}
-    try:
-        model, tokenizer, missing = _load(str(folder or name), options)
-    except LOADING_FAILURES as error:
-        raise ModelFolderError(
-            f"no token classifier with a tokenizer could be loaded from {str(folder or name)!r}: {error}"
-        ) from error
-    if missing:
-        raise ModelFolderError(
-            f"{str(name)!r} is no reward model: its checkpoint has no weights for {', '.join(sorted(missing))}; "
-            "give a token classifier (a language model is loaded with load_lm)"
+    chosen = None if format is None else named_format(format)
+    checkpoint = Checkpoint(str(name), str(folder or name), floating_type(dtype), folder is not None, device)
+    chosen = chosen or find_format(checkpoint)
+    _check_options(chosen, options)
+    return chosen.load(checkpoint, **options)
+
+
+def _check_options(chosen: Any, options: dict[str, Any]) -> None:
+    """Raise OptionError for an option that a format has not, before anything is loaded."""
+    known: set[str] = set()
+    for function in (chosen.load, *(base.__init__ for base in chosen.__mro__ if "__init__" in vars(base))):
+        known |= {
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        }
+    known -= {"self", "checkpoint", "model", "tokenizer", "name", "policy"}
+    wrong = sorted(set(options) - known)
+    if wrong:
+        raise OptionError(
+            f"Rewards of the format {chosen.format!r} have no option {', '.join(map(repr, wrong))}; they have "
+            f"{', '.join(sorted(known))}."
         )
-    return ProcessReward(model if device is None else model.to(torch.device(device)), tokenizer, name=str(name))
-
-
-def _load(source: str, options: dict[str, Any]) -> tuple[Any, Any, list[str]]:
-    """The model, its tokenizer, and the parameters that the checkpoint lacks."""
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
-
-    with quiet_transformers():
-        model, report = AutoModelForTokenClassification.from_pretrained(source, output_loading_info=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=options["local_files_only"])
-    return model, tokenizer, list(report["missing_keys"])

@@ -62,7 +62,7 @@ def test_folders_without_a_reward_model(tmp_path):
         load_reward(tmp_path)
     with pytest.raises(ModelFolderError, match="there is no folder"):
         load_reward(tmp_path / "absent")
-    with pytest.raises(ModelFolderError, match=r"no weights for score.*load_lm"):
+    with pytest.raises(ModelFolderError, match=r"no format of reward models.*LlamaForCausalLM.*load_lm"):
         load_reward(zoo.path("abacus", "lm"))
     shutil.copytree(zoo.path("abacus", "reward"), tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"cut off")
