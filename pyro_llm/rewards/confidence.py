@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_llm.errors import CapabilityError, OptionError, RewardError
 from pyro_llm.lm.decoding import Decoding
-from pyro_llm.lm.language_model import LanguageModel, Prefix
+from pyro_llm.lm.language_model import LanguageModel, Prefix, Session
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.rewards.lm_cost import charged_to_reward
 from pyro_llm.rewards.reward_model import TextReward
@@ -31,27 +31,25 @@ class Row(NamedTuple):
 class ConfidenceReward(TextReward):
     r"""How sure a language model was of the text that it wrote, as a probability of acceptance.
 
-    With $n$ tokens written since the prompt, the end-of-sequence token included, and $p_i$ the law of the $i$-th given
-    those before it, at temperature 1 and over the vocabulary of $V$ tokens:
+    With $n$ tokens written since the prompt, the end-of-sequence token included, and $p_i$ the law of the $i$-th
+    given those before it, at temperature 1 and over the vocabulary of $V$ tokens:
 
-    | measure | value $c$ | probability $r$ |
-    | --- | --- | --- |
-    | `"self_certainty"` | $\frac{1}{n} \sum_i \mathrm{KL}(\text{uniform} \,\|\, p_i) = -\frac{1}{nV} \sum_i \sum_j
-      \log (V p_i(j))$ | $1 - e^{-c}$ |
-    | `"mean_log_prob"` | $\frac{1}{n} \sum_i \log p_i(y_i)$ | $e^c$, the geometric mean of the tokens' probabilities |
-    | `"entropy"` | $\frac{1}{n} \sum_i H(p_i)$ | $e^{-c}$, the reciprocal of the perplexity that the law expects |
+    - `"self_certainty"`: $c = \frac{1}{n} \sum_i \mathrm{KL}(\text{uniform} \,\|\, p_i) = -\frac{1}{nV} \sum_i \sum_j
+      \log (V p_i(j))$, and $r = 1 - e^{-c}$;
+    - `"mean_log_prob"`: $c = \frac{1}{n} \sum_i \log p_i(y_i)$, and $r = e^c$, the geometric mean of the probabilities;
+    - `"entropy"`: $c = \frac{1}{n} \sum_i H(p_i)$, and $r = e^{-c}$, the reciprocal of the perplexity that is expected.
 
     All are increasing in confidence. What target each makes: with `accept(..., emission="potential",
-    inverse_temperature=β)` after the last step, that of $p(x)\, r^\beta$. For `"mean_log_prob"` this is $p(x)^{1 + \beta/n}$,
-    a power of the law that is normalised by length. The odds of `"self_certainty"` are $e^c - 1$, so that
-    `emission="odds"` tilts by about $e^{\beta c}$; its probability is close to 1 for any fluent text (c is 10 and more
-    in a large vocabulary), and `"bernoulli"` hardly tells texts apart by it. Calibrate it for that.
+    inverse_temperature=β)`, that of $p(x)\, r^\beta$ with the $r$ of the whole text. For `"mean_log_prob"` this is
+    $p(x)^{1 + \beta/n}$, a power of the law that is normalised by length. The odds of `"self_certainty"` are $e^c - 1$,
+    so that `emission="odds"` tilts by about $e^{\beta c}$; its probability is close to 1 for any fluent text (c is 10
+    and more in a large vocabulary), and `"bernoulli"` hardly tells texts apart by it. Calibrate it for that.
 
-    The policy's own session has not kept the laws that it drew from, so one pass scores the tokens since the last prefix
-    that was scored in the run; it counts as the reward's cost.
+    A session does not keep the laws that it drew from, so one pass scores the tokens since the last prefix that was
+    scored in the run; it counts as the reward's cost.
 
     Source: Kang, Zhao & Song, "Scalable Best-of-N Selection for Large Language Models via Self-Certainty", arXiv
-    2502.18581, equation 8 (and the README of backprop07/Self-Certainty, where the formula is the same).
+    2502.18581, and the README of backprop07/Self-Certainty, which has the formula.
 
     Args:
         measure: which.
@@ -113,7 +111,8 @@ class ConfidenceReward(TextReward):
         """The measure, summed over the tokens that follow. float64 `[rows]`."""
         scope = current_run_scope()
         assert scope is not None
-        session = scope.resource(self._session, dict).setdefault(id(lm), lm.session())
+        sessions: dict[int, Session] = scope.resource(self._session, dict)
+        session = sessions.setdefault(id(lm), lm.session())
         if self.measure == "mean_log_prob":
             return session.score(prefix, after, Decoding(max_tokens=max(1, after.shape[-1])))
         if not hasattr(session, "statistics"):

@@ -45,8 +45,8 @@ class HeadReward(TextReward):
     last of them, and by `combine` what log-odds the outputs make. Parts are read once in a run.
 
     A causal model reads only what is new in a run: it keeps the keys and values of the rows it has read, and starts
-    each row from the longest beginning, in tokens of its own tokenizer, that it shares with one of them. So the steps of a
-    particle cost their own tokens, through forks and resampling, and the problem is read once. A model that is
+    each row from the longest beginning, in tokens of its own tokenizer, that it shares with one of them. So the steps
+    of a particle cost their own tokens, through forks and resampling, and the problem is read once. A model that is
     bidirectional or recurrent, or has no such cache, reads each row whole.
 
     Args:

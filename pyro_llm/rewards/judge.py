@@ -35,9 +35,9 @@ _FIELDS = {"problem", "solution", "options"}
 class JudgeReward(TextReward):
     r"""The probability that a language model says "Yes" rather than "No" to a rubric about the text.
 
-    The rubric is one prompt (through the model's chat template, where it has one), and of the law of the next token, the
-    masses of all tokens that begin "Yes" and of all that begin "No", in any spelling, are compared: the log-odds are
-    the logarithm of their ratio. No text is drawn and none parsed. The policy itself can be the judge.
+    The rubric is one prompt (through the model's chat template, where it has one), and of the law of the next token
+    the masses of all tokens that begin "Yes" and of all that begin "No", in any spelling, are compared: the log-odds
+    are the logarithm of their ratio. No text is drawn and none parsed. The policy itself can be the judge.
 
     Where a judge leans to the option that is named first, or to a phrasing, ask in several ways and average: the
     log-odds of the ways are averaged, so that what a way adds to the logits cancels if another way subtracts it.
@@ -45,8 +45,8 @@ class JudgeReward(TextReward):
     What precedes the text in a rubric is read once in a run. A judge has a session of its own, also where the policy is
     the judge: keys and values of the one do not displace those of the other.
 
-    Source: Kadavath et al., "Language Models (Mostly) Know What They Know", arXiv 2207.05221, section 3 (P(True)); Zheng
-    et al., arXiv 2306.05685, section 3.3, on position; Zhao et al., arXiv 2102.09690, on a prompt's own lean.
+    Source: Kadavath et al., "Language Models (Mostly) Know What They Know", arXiv 2207.05221 (P(True)); Zheng et al.,
+    arXiv 2306.05685, on position; Zhao et al., arXiv 2102.09690, on a prompt's own lean.
 
     Args:
         lm: the language model that judges.

@@ -49,7 +49,7 @@ class Verbaliser:
         for words, tokens in zip((yes, no), sets, strict=True):
             if not tokens:
                 raise CapabilityError(
-                    f"the vocabulary of {lm.name!r} has no token with which it would say one of {list(words)} and not one "
+                    f"the vocabulary of {lm.name!r} has no token that begins one of {list(words)} and none "
                     f"of {list(no if words is yes else yes)}; choose words whose beginnings differ"
                 )
         return cls(*(torch.tensor(tokens) for tokens in sets))

@@ -29,7 +29,7 @@ class ImplicitReward(TextReward):
     $$q_t = \beta \sum_{i \le t} \log \frac{\pi_\phi(y_i \mid y_{<i})}{\pi_\mathrm{ref}(y_i \mid y_{<i})}$$
 
     is the log-odds of the prefix $y_{1:t}$: trained by cross-entropy, such a model has $P(\text{right}) =
-    \sigma(q_T)$ at the end of a text, and $q_t$ is then the value of a prefix (Proposition 3.1). The reward of a
+    \sigma(q_T)$ at the end of a text, and $q_t$ is then the value of a prefix (their proposition). The reward of a
     single step, $q_t - q_{t-1}$, is what `emission="potential"` makes of it, up to the sigmoid: no aggregation of steps
     applies.
 

@@ -18,9 +18,9 @@ _WEIGHT = "v_head.summary.weight"
 class SkyworkProcessReward(StepReward):
     """Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B.
 
-    The beginning-of-sequence token, the problem and a line break, then each step, tokenised for itself, and the token of a
-    line break, at which a value head gives the score. The published probability is the sigmoid of that value, so the
-    value itself is the log-odds.
+    The beginning-of-sequence token, the problem and a line break, then each step, tokenised for itself, and the token
+    of a line break, at which a value head gives the score. The published probability is the sigmoid of that value, so
+    the value itself is the log-odds.
 
     The value head is TRL's (`v_head.summary`), on a causal language model whose own head is not used.
 
