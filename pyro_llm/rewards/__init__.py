@@ -1,6 +1,6 @@
 """Rewards: what judges the texts of a state, as log-odds of acceptance."""
 
-from pyro_llm.rewards.aggregation import DEFAULT_AGGREGATION, Aggregation, aggregate
+from pyro_llm.rewards.aggregation import DEFAULT_AGGREGATION, aggregate
 from pyro_llm.rewards.confidence import ConfidenceReward
 from pyro_llm.rewards.formats.armorm import ArmoReward
 from pyro_llm.rewards.formats.implicit import ImplicitReward
@@ -18,7 +18,6 @@ from pyro_llm.rewards.reward_model import RewardModel, TextReward
 
 __all__ = [
     "DEFAULT_AGGREGATION",
-    "Aggregation",
     "ArmoReward",
     "ConfidenceReward",
     "FunctionReward",

@@ -42,13 +42,13 @@ FORMATS: dict[str, Format] = {
     for reward in (
         ProcessReward,
         QwenProcessReward,
-        SkyworkProcessReward,
         TRLProcessReward,
         MathShepherdReward,
         RLHFlowReward,
         ImplicitReward,
         ArmoReward,
         OutcomeReward,
+        SkyworkProcessReward,  # last, as it may look at the names of the weights
     )
 }
 """By name, in the order in which they are tried."""

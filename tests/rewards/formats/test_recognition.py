@@ -4,6 +4,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
 from pyro_llm import load_reward, zoo
@@ -35,14 +37,9 @@ def test_a_value_head_is_found_among_the_weights(tmp_path, file):
     publish(tmp_path, model, tokenizer, random_weights(**VALUE))
     weights = tmp_path / "model.safetensors"
     if file == "pytorch_model.bin":
-        import torch
-        from safetensors.torch import load_file
-
         torch.save(load_file(weights), tmp_path / file)
         weights.unlink()
     elif file == "index":
-        from safetensors.torch import load_file
-
         names = dict.fromkeys(load_file(weights), "model-00001-of-00001.safetensors")
         weights.rename(tmp_path / "model-00001-of-00001.safetensors")
         index = {"metadata": {"total_size": 1}, "weight_map": names}
