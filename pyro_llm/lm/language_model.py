@@ -66,7 +66,10 @@ class Continuation:
 
 
 class Session(Protocol):
-    """What a language model remembers during one run (a KV cache, say), addressed by the content of rows."""
+    """What a language model remembers during one run (a KV cache, say), addressed by the content of rows.
+
+    A session may have `statistics` too (see `TokenSession`), for rewards that read the laws of tokens.
+    """
 
     def sample(self, prefix: Prefix, decoding: Decoding, key: SamplingKey) -> Continuation:
         """Draw tokens after each row until a stop string, EOS or `decoding.max_tokens`."""

@@ -96,3 +96,19 @@ def test_smc_with_a_reward_on_texts(gemma):
         without, sum(float(w) for w, text in zip(weights, texts, strict=True) if "e" not in text), abs_tol=1e-6
     )
     assert 1 <= float(posterior.ess()[0]) <= 12
+
+
+def test_a_judge_counts_every_spelling_of_its_answers(gemma):
+    from pyro_llm.rewards import JudgeReward
+
+    judge = JudgeReward(gemma, "Question: {problem}\nAnswer: {solution}\nRight? {options}:")
+    table = gemma.token_bytes()
+    assert {table[id] for id in judge.verbaliser.yes.tolist()} == {b"yes", b" Yes", b"Yes", b" yes", b"YES", b" YES"}
+    assert {table[id] for id in judge.verbaliser.no.tolist()} == {b"no", b" No", b"No", b" no", b"NO", b" NO"}
+    state = gemma.prompt("2 + 2?").append(torch.tensor([gemma.encode(" 4"), gemma.encode(" 5")]))
+    for text, score in zip(state.texts, judge(state).tolist(), strict=True):
+        tokens = gemma.tokenizer.encode(f"Question: 2 + 2?\nAnswer: {text}\nRight? Yes or No:")
+        with torch.no_grad():
+            law = gemma.model(torch.tensor([tokens]), use_cache=False).logits[0, -1].log_softmax(-1)
+        yes, no = (law[ids].logsumexp(-1).item() for ids in (judge.verbaliser.yes, judge.verbaliser.no))
+        assert score == pytest.approx(yes - no, abs=1e-3)

@@ -39,6 +39,10 @@ def test_skywork_reward(tmp_path, written, labels):
         torch.testing.assert_close(reward(written()), expected, rtol=0, atol=1e-4)
     assert scope.cost.reward_tokens < sum(conversation(tokenizer, text).numel() for text in texts()[:3])  # shared
     assert len(expected.round(decimals=3).unique()) == 3
+    system = load_reward(tmp_path, system_prompt="Be strict.")
+    assert system.tokenizer.decode(system.encode(system.items(written())[0])).startswith(
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe strict.<|eot_id|><|start_header_id|>user"
+    )
     half = load_reward(tmp_path, dtype="bfloat16")(written())
     torch.testing.assert_close(half, expected, rtol=0.05, atol=0.3)
 

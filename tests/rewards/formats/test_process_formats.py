@@ -230,3 +230,22 @@ def test_models_that_do_not_fit_a_format(tmp_path, letters):
         load_reward(tmp_path, format="math-shepherd")
     with pytest.raises(ModelFolderError, match="no weights for score"):
         load_reward(tmp_path, format="qwen-prm")
+
+
+@torch.no_grad()
+def test_options_of_formats(tmp_path, written):
+    state = written("\n")
+    reward_class, _, _ = trl(tmp_path)
+    reward = load_reward(tmp_path, problem_separator="\n", step_separator="\n")
+    assert type(reward) is reward_class
+    ids = torch.tensor([reward.tokenizer.encode("<bos>" + "\n".join([PROBLEM, *STEPS[:2]]) + "\n")])  # TRL's script
+    logits = reward.model(ids).logits[0, -1]
+    assert reward(state)[1].item() == pytest.approx((logits[1] - logits[0]).item(), abs=1e-4)
+
+    (tmp_path / "prm").mkdir()
+    qwen(tmp_path / "prm")
+    reward = load_reward(tmp_path / "prm", system_prompt="Think.", step_separator="\n")
+    first, both = (reward.tokenizer.decode(reward.encode(reward.parts(item)[0])) for item in reward.items(state)[:2])
+    begin = f"<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n{PROBLEM}<|im_end|>\n<|im_start|>assistant\n"
+    assert first == f"{begin}{STEPS[0]}<extra_0>"
+    assert both == f"{begin}{STEPS[0]}<extra_0>{STEPS[1]}<extra_0>"
