@@ -3,7 +3,16 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification, LlamaModel, Qwen2Model
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    Qwen2Model,
+)
 
 from pyro_llm import load_reward
 from pyro_llm.errors import ModelFolderError, OptionError, RewardFormatError
@@ -127,3 +136,19 @@ def test_what_outcome_models_are_refused(tmp_path):
     publish(tmp_path / "quantiles", many, tokenizer, architectures=["LlamaForRewardModelWithGating"], **GATING)
     with pytest.raises(ModelFolderError, match=r"no weights for gating\.layers"):
         load_reward(tmp_path / "quantiles")
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config_class", "message"),
+    [
+        (DebertaV2ForSequenceClassification, DebertaV2Config, "no plain decoder"),
+        (BertForSequenceClassification, BertConfig, "no weights for score"),
+    ],
+)
+def test_encoders_are_refused(tmp_path, model_class, config_class, message):
+    tokenizer = byte_tokenizer(CHATML)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = model_class(config_class(vocab_size=len(tokenizer), num_labels=1, **small))
+    publish(tmp_path, model, tokenizer)
+    with pytest.raises(ModelFolderError, match=message):
+        load_reward(tmp_path)
