@@ -53,6 +53,18 @@ class RewardError(PyroLLMError, ValueError):
     """A reward returned NaN, a wrong shape, or a probability outside [0, 1]."""
 
 
+class RewardFailure(RewardError, RuntimeError):
+    """The function of a reward ran out of time, or its process ended, on a text that the message names."""
+
+
+class CalibrationError(PyroLLMError, ValueError):
+    """Scores and labels from which nothing can be calibrated: of one class only, say, or of different lengths."""
+
+
+class CalibrationFileError(PyroLLMError, ValueError):
+    """A file that was to hold a calibration holds none, or one of another reward."""
+
+
 class AllParticlesDeadError(PyroLLMError, RuntimeError):
     """Every particle has weight zero, so there is nothing left to resample."""
 
@@ -94,7 +106,7 @@ class NoTextError(PyroLLMError, TypeError):
 
 
 class ProblemFileError(PyroLLMError, ValueError):
-    """A line of a JSONL file of problems is not a valid problem."""
+    """A line of a JSONL file is not what the file is to hold, a problem say."""
 
 
 class OutputPathError(PyroLLMError, OSError):

@@ -14,8 +14,8 @@ from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.cli.problems import Problem, read_problems, same_answer
 from pyro_llm.cli.results import Result, append, check_problem, check_settings, file_name, finite, mend, read_results
-from pyro_llm.diagnostics.files import check_writable
 from pyro_llm.errors import OutputPathError, PyroLLMError
+from pyro_llm.files import check_writable
 
 if TYPE_CHECKING:
     from pyro_llm.cli.solver import Solver

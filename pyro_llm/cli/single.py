@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.options import SolveOptions
-from pyro_llm.diagnostics.files import check_writable, written_whole
 from pyro_llm.errors import OutputPathError
+from pyro_llm.files import check_writable, written_whole
 
 FIGURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 

@@ -1,6 +1,16 @@
 """Rewards: what judges the texts of a state, as log-odds of acceptance."""
 
 from pyro_llm.rewards.aggregation import DEFAULT_AGGREGATION, aggregate
+from pyro_llm.rewards.calibration import (
+    BetaCalibration,
+    Calibration,
+    IsotonicCalibration,
+    PlattScaling,
+    TemperatureScaling,
+    fit_calibration,
+    load_calibration,
+)
+from pyro_llm.rewards.composition import Calibrated, Ensemble, Power, WithError
 from pyro_llm.rewards.confidence import ConfidenceReward
 from pyro_llm.rewards.formats.armorm import ArmoReward
 from pyro_llm.rewards.formats.implicit import ImplicitReward
@@ -14,24 +24,37 @@ from pyro_llm.rewards.function import FunctionReward
 from pyro_llm.rewards.judge import JudgeReward
 from pyro_llm.rewards.load import load_reward
 from pyro_llm.rewards.process import ProcessReward
+from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.reward_model import RewardModel, TextReward
 
 __all__ = [
     "DEFAULT_AGGREGATION",
     "ArmoReward",
+    "BetaCalibration",
+    "Calibrated",
+    "Calibration",
     "ConfidenceReward",
+    "Ensemble",
     "FunctionReward",
     "ImplicitReward",
+    "IsotonicCalibration",
     "JudgeReward",
     "MathShepherdReward",
     "OutcomeReward",
+    "PlattScaling",
+    "Power",
     "ProcessReward",
     "QwenProcessReward",
     "RLHFlowReward",
+    "Reward",
     "RewardModel",
     "SkyworkProcessReward",
     "TRLProcessReward",
+    "TemperatureScaling",
     "TextReward",
+    "WithError",
     "aggregate",
+    "fit_calibration",
+    "load_calibration",
     "load_reward",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.rewards.reward import Reward
 from pyro_llm.run_scope import current_run_scope
 
 
@@ -62,7 +63,7 @@ def _first(state: TextState) -> str:
     return state.texts.flat[0] if state.finished.numel() else ""
 
 
-class TextReward(ABC):
+class TextReward(Reward):
     """A reward that depends on texts alone: it finds the distinct ones and scores each once in a run.
 
     Scores are kept in the scope of the run in progress (`pyro_llm.run_scope`), so a replayed program, cloned particles
