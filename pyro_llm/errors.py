@@ -53,7 +53,7 @@ class RewardError(PyroLLMError, ValueError):
     """A reward returned NaN, a wrong shape, or a probability outside [0, 1]."""
 
 
-class RewardFailure(RewardError, RuntimeError):
+class RewardFunctionError(RewardError, RuntimeError):
     """The function of a reward ran out of time, or its process ended, on a text that the message names."""
 
 

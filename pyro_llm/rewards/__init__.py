@@ -21,6 +21,7 @@ from pyro_llm.rewards.formats.rlhflow import RLHFlowReward
 from pyro_llm.rewards.formats.skywork_prm import SkyworkProcessReward
 from pyro_llm.rewards.formats.trl import TRLProcessReward
 from pyro_llm.rewards.function import FunctionReward
+from pyro_llm.rewards.isolated_function import IsolatedFunctionReward
 from pyro_llm.rewards.judge import JudgeReward
 from pyro_llm.rewards.load import load_reward
 from pyro_llm.rewards.process import ProcessReward
@@ -37,6 +38,7 @@ __all__ = [
     "Ensemble",
     "FunctionReward",
     "ImplicitReward",
+    "IsolatedFunctionReward",
     "IsotonicCalibration",
     "JudgeReward",
     "MathShepherdReward",

@@ -10,7 +10,8 @@ from typing import Any
 
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import TextState
-from pyro_llm.rewards.reward_model import TextReward, distinct_texts
+from pyro_llm.rewards.log_odds import from_probability
+from pyro_llm.rewards.reward_model import TextReward, distinct_texts, not_a_probability
 from pyro_llm.run_scope import current_cost
 
 
@@ -44,7 +45,7 @@ class FunctionReward(TextReward):
             raise RewardError(f"FunctionReward needs a function from a text to a probability, not {self.fn!r}.")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FunctionReward) and _same_function(self.fn, other.fn)
+        return isinstance(other, FunctionReward) and same_function(self.fn, other.fn)
 
     def __hash__(self) -> int:
         return hash(getattr(self.fn, "__code__", self.fn))
@@ -67,16 +68,11 @@ class FunctionReward(TextReward):
         except (TypeError, ValueError, RuntimeError):
             probability = math.nan
         if not 0.0 <= probability <= 1.0:
-            raise RewardError(
-                f"The reward function {self.fn!r} returned {value!r} for the text {text!r}; "
-                "it must return a probability, a number in [0, 1]."
-            )
-        if probability in (0.0, 1.0):
-            return math.inf if probability else -math.inf
-        return math.log(probability) - math.log1p(-probability)
+            raise not_a_probability(self, repr(value), text)
+        return from_probability(probability)
 
 
-def _same_function(one: Any, other: Any) -> bool:
+def same_function(one: Any, other: Any) -> bool:
     """Whether two callables are the same, or Python functions made from the same code with the same variables."""
     if not isinstance(one, FunctionType) or not isinstance(other, FunctionType):
         return one == other

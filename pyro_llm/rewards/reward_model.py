@@ -101,3 +101,11 @@ def distinct_texts(state: TextState) -> list[str]:
         if row not in texts:
             texts[row] = state.lm.decode([token for token in row if token != PAD])
     return [texts[row] for row in rows]
+
+
+def not_a_probability(reward: object, value: str, text: str) -> RewardError:
+    """The error of a function that is to return a probability, and returned `value` (written out) for a text."""
+    return RewardError(
+        f"The function of {reward!r} returned {value} for the text {text!r}; "
+        "it must return a probability, a number in [0, 1]."
+    )

@@ -28,7 +28,7 @@ class TemperatureScaling(Calibration):
         tensor([ 2., -1.], dtype=torch.float64)
     """
 
-    method: Literal["temperature"] = Field("temperature", repr=False)
+    method: Annotated[Literal["temperature"], Field(repr=False)] = "temperature"
     temperature: Positive
 
     def __call__(self, log_odds: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class PlattScaling(Calibration):
         intercept: what is added.
     """
 
-    method: Literal["platt"] = Field("platt", repr=False)
+    method: Annotated[Literal["platt"], Field(repr=False)] = "platt"
     slope: Finite
     intercept: Finite
 
@@ -64,7 +64,7 @@ class BetaCalibration(Calibration):
         c: intercept.
     """
 
-    method: Literal["beta"] = Field("beta", repr=False)
+    method: Annotated[Literal["beta"], Field(repr=False)] = "beta"
     a: NotNegative
     b: NotNegative
     c: Finite
@@ -87,7 +87,7 @@ class IsotonicCalibration(Calibration):
         tensor([-1.,  2.,  2.], dtype=torch.float64)
     """
 
-    method: Literal["isotonic"] = Field("isotonic", repr=False)
+    method: Annotated[Literal["isotonic"], Field(repr=False)] = "isotonic"
     thresholds: tuple[float, ...]
     log_odds: tuple[Finite, ...]
 
