@@ -27,9 +27,11 @@ from pyro_llm.rewards.load import load_reward
 from pyro_llm.rewards.process import ProcessReward
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.reward_model import RewardModel, TextReward
+from pyro_llm.rewards.verifiers import ArithmeticReward, JsonSchemaReward, MathVerifyReward, RegexReward
 
 __all__ = [
     "DEFAULT_AGGREGATION",
+    "ArithmeticReward",
     "ArmoReward",
     "BetaCalibration",
     "Calibrated",
@@ -40,14 +42,17 @@ __all__ = [
     "ImplicitReward",
     "IsolatedFunctionReward",
     "IsotonicCalibration",
+    "JsonSchemaReward",
     "JudgeReward",
     "MathShepherdReward",
+    "MathVerifyReward",
     "OutcomeReward",
     "PlattScaling",
     "Power",
     "ProcessReward",
     "QwenProcessReward",
     "RLHFlowReward",
+    "RegexReward",
     "Reward",
     "RewardModel",
     "SkyworkProcessReward",
