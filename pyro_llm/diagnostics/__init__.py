@@ -1,4 +1,4 @@
-"""Posteriors as `xarray.DataTree`, in ArviZ, in figures and in files."""
+"""Posteriors as `xarray.DataTree`, in ArviZ, in figures and in files; how well rewards are calibrated."""
 
 from __future__ import annotations
 
@@ -8,30 +8,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_llm.diagnostics.ancestry import plot_ancestry
     from pyro_llm.diagnostics.arviz import to_arviz
+    from pyro_llm.diagnostics.calibration import auc, brier_score, expected_calibration_error, reliability_bins
     from pyro_llm.diagnostics.datatree import to_datatree
     from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
+    from pyro_llm.diagnostics.reliability import plot_reliability
     from pyro_llm.diagnostics.storage import load, save
     from pyro_llm.diagnostics.variance import evidence_variance
 
 __all__ = [
+    "auc",
+    "brier_score",
     "evidence_variance",
+    "expected_calibration_error",
     "load",
     "plot",
     "plot_ancestry",
     "plot_answers",
     "plot_ess",
+    "plot_reliability",
+    "reliability_bins",
     "save",
     "to_arviz",
     "to_datatree",
 ]
 
 _MODULES = {
+    "auc": "calibration",
+    "brier_score": "calibration",
     "evidence_variance": "variance",
+    "expected_calibration_error": "calibration",
     "load": "storage",
     "plot": "plots",
     "plot_ancestry": "ancestry",
     "plot_answers": "plots",
     "plot_ess": "plots",
+    "plot_reliability": "reliability",
+    "reliability_bins": "calibration",
     "save": "storage",
     "to_arviz": "arviz",
     "to_datatree": "datatree",

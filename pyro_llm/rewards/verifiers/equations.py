@@ -56,23 +56,27 @@ def equations(text: str) -> Iterator[Equation]:
         line = _TIMES.sub(r"\1*\2", line.translate(_SIGNS))
         line = _NOT_EQUAL.sub(" ; ", _OF.sub(" * ", line.replace("==", "=").replace("**", "^")))
         for run in _RUN.finditer(line):
-            yield from _chain(run.group(), after_word=line[: run.start()].rstrip()[-1:].isalnum())
+            yield from _chain(run.group(), line[: run.start()], line[run.end() :])
 
 
-def _chain(run: str, after_word: bool) -> Iterator[Equation]:
-    """The equations of `a = b = c`. What follows a word and begins with a sign is but a part of a side: `x - 3 = 4`."""
+def _chain(run: str, before: str, after: str) -> Iterator[Equation]:
+    """The equations of `a = b = c`, less the sides that go on in letters: `x - 3 = 4`, `x2 = 4`, `1000 = 1e3`."""
     parts = re.split(r"([=≈])", run)
-    sides = [_side(part, after_word and place == 0) for place, part in enumerate(parts[::2])]
+    sides = [_side(part) for part in parts[::2]]
+    if (before[-1:].isalpha() and not run[0].isspace()) or (
+        before.rstrip()[-1:].isalnum() and run.lstrip()[:1] in ("+", "-", "*", "/", "^")
+    ):
+        sides[0] = None
+    if after[:1].isalpha() and not run[-1].isspace():
+        sides[-1] = None
     for (left, right), sign in zip(pairwise(sides), parts[1::2], strict=True):
         if left is not None and right is not None and (left.is_computed or right.is_computed or left != right):
             yield Equation(f"{left.text} {sign} {right.text}", _agree(left, right, about=sign == "≈"))
 
 
-def _side(text: str, after_word: bool) -> Reading | None:
+def _side(text: str) -> Reading | None:
     text = text.strip()
-    if not text or len(text) > _LONGEST or (after_word and text[0] in "+-*/^"):
-        return None
-    return read(text)
+    return read(text) if 0 < len(text) <= _LONGEST else None
 
 
 def _agree(left: Reading, right: Reading, about: bool) -> bool:
