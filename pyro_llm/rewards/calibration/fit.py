@@ -73,7 +73,7 @@ def checked_pairs(scores: Any, labels: Any) -> tuple[Floats, NDArray[np.bool_]]:
         raise CalibrationError(
             f"The label at index {place} is {outcomes[place]}; a label is 0 (rejected) or 1 (accepted)."
         )
-    if outcomes.min(initial=1) == outcomes.max(initial=0):
+    if np.unique(outcomes).size < 2:
         which = "no labels" if not outcomes.size else f"{outcomes.size} labels, all of them {int(outcomes[0])}"
         raise CalibrationError(
             f"There are {which}: what a score says of outcomes shows only if there are both, 0 and 1."
