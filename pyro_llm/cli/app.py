@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -12,6 +12,9 @@ from typer.core import TyperGroup
 from pyro_llm.cli.console import errors
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.errors import PyroLLMError
+
+if TYPE_CHECKING:
+    from pyro_llm.rewards import Calibration
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -62,6 +65,10 @@ def solve(
         str,
         typer.Option(help="Process reward model: an embedded one, a Hugging Face id, a folder.", rich_help_panel=MODEL),
     ] = "abacus",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Calibrate the reward by this file of `pyro-llm calibrate`.", rich_help_panel=MODEL),
+    ] = None,
     max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a solution.", rich_help_panel=MODEL)] = 12,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a step.", rich_help_panel=MODEL)] = 32,
     temperature: Annotated[float, typer.Option(help="Of the language model, above 0.", rich_help_panel=MODEL)] = 1.0,
@@ -128,7 +135,8 @@ def solve(
     if top_p == 0:
         raise typer.BadParameter("--top-p must be positive; for the likeliest token alone take --top-k 1.")
     options = SolveOptions(
-        lm=lm, reward=reward, max_steps=max_steps, max_tokens=max_tokens, temperature=temperature, top_p=top_p,
+        lm=lm, reward=reward, calibration=_calibration(calibration, reward), max_steps=max_steps,
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p,
         top_k=top_k, stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype,
         particles=particles, runs=runs, ess_threshold=ess_threshold,
         seed=secrets.randbelow(2**31) if seed is None else seed, seed_was_given=seed is not None,
@@ -140,6 +148,44 @@ def solve(
     from pyro_llm.cli.single import solve_one
 
     solve_one(str(problem), options, out, plot)
+
+
+def _calibration(path: Path | None, reward: str) -> Calibration | None:
+    if path is None:
+        return None
+    from pyro_llm.rewards import load_calibration
+
+    return load_calibration(path, reward)
+
+
+@app.command()
+def calibrate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help='Scores of known outcome as JSONL: "log_odds" (or "score", a probability), "label" (0 or 1), and '
+            'optional "group": rows that belong together, the steps of one problem say.'
+        ),
+    ],
+    method: Annotated[
+        Literal["platt", "temperature", "isotonic", "beta"], typer.Option(help="The calibration that is fitted.")
+    ] = "platt",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the calibration, fitted on all rows, to this file (calibration.json).")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the reliability before and after into this file (.png, .svg, .pdf).")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="Name of the reward that gave the scores; `solve` then refuses it for others.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Each is held against a fit on the others.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the bootstrap.")] = 0,
+) -> None:
+    """Calibrate a reward on scores of known outcome, and show what that changes on rows it was not fitted on."""
+    from pyro_llm.cli.calibrate import calibrate_file
+
+    calibrate_file(data, method, out, plot, reward, folds, seed)
 
 
 @app.command()

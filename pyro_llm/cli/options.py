@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyro_llm.rewards import Calibration
+
+_WITHOUT_EFFECT = ("device", "seed", "seed_was_given")
 
 
 @dataclass(frozen=True)
@@ -13,6 +19,7 @@ class SolveOptions:
 
     lm: str
     reward: str
+    calibration: Calibration | None
     max_steps: int
     max_tokens: int
     temperature: float
@@ -30,7 +37,10 @@ class SolveOptions:
     @property
     def settings(self) -> dict[str, Any]:
         """Those that, with the problem and the seed, the posterior depends on."""
-        return {name: value for name, value in asdict(self).items() if name not in ("device", "seed", "seed_was_given")}
+        settings = {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
+        if self.calibration is not None:  # its parameters, as the file may change
+            settings["calibration"] = json.loads(self.calibration.model_dump_json())
+        return settings
 
     def seed_of(self, identifier: str) -> int:
         """The seed of one problem of a file: another for each, wherever it stands in the file."""

@@ -1,0 +1,71 @@
+"""`pyro-llm calibrate data.jsonl`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.table import Table
+
+from pyro_llm.cli.console import errors, output
+from pyro_llm.cli.held_out import Interval, compare, held_out_probabilities
+from pyro_llm.cli.labels import read_labels
+from pyro_llm.cli.single import FIGURES
+from pyro_llm.errors import OutputPathError
+from pyro_llm.files import check_writable, written_whole
+from pyro_llm.rewards import fit_calibration
+from pyro_llm.rewards.calibration import CalibrationMethod
+
+
+def calibrate_file(
+    data: Path,
+    method: CalibrationMethod,
+    out: Path | None,
+    plot: Path | None,
+    reward: str | None,
+    folds: int,
+    seed: int,
+) -> None:
+    """Fit a calibration, show what it changes on held-out rows, write what was asked for.
+
+    Raises:
+        OutputPathError: an output path cannot be written to; found before the work begins.
+        ProblemFileError: a line of the data is no labelled score.
+        CalibrationError: nothing can be fitted: labels of one class only, say.
+    """
+    if plot is not None and plot.suffix.lower() not in FIGURES:
+        raise OutputPathError(f"Cannot draw into {str(plot)!r}: the name must end in one of {', '.join(FIGURES)}.")
+    for path in (out, plot):
+        if path is not None:
+            check_writable(path)
+    scores = read_labels(data, allow_certain=method == "isotonic")
+    calibration = fit_calibration(scores.log_odds, scores.labels, method)
+    before = torch.tensor(scores.log_odds).sigmoid().numpy()
+    after = held_out_probabilities(scores, method, folds, seed)
+
+    accepted, rows = int(scores.labels.sum()), scores.labels.size
+    output.print(f"{rows:,} rows, {accepted:,} of them accepted ({accepted / rows:.1%})", highlight=False)
+    output.print(repr(calibration), markup=False, highlight=False, soft_wrap=True)
+    title = f"On held-out rows ({folds} folds), with 95% bootstrap intervals"
+    table = Table("", "before", "after", "difference", title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name, intervals in compare(before, after, scores, seed).items():
+        table.add_row(name, *(_written(interval) for interval in intervals))
+    output.print(table)
+
+    if out is not None:
+        calibration.save(out, reward)
+        errors.print(f"Calibration written to {out}", style="dim", markup=False, highlight=False)
+    if plot is not None:
+        from pyro_llm.diagnostics.figure import new_figure
+        from pyro_llm.diagnostics.reliability import plot_reliability
+
+        figure = new_figure(5, 5)
+        plot_reliability({"before": before, "after": after}, scores.labels, figure.subplots())
+        with written_whole(plot) as temporary:
+            figure.savefig(temporary, dpi=150)
+        errors.print(f"Figure written to {plot}", style="dim", markup=False, highlight=False)
+
+
+def _written(interval: Interval) -> str:
+    return f"{interval.value:.3f}\n[dim]{interval.low:.3f} to {interval.high:.3f}[/]"
