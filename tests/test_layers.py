@@ -102,7 +102,7 @@ EXPORTS = {
     "pyro_llm": {"TextState", "accept", "answer", "load_lm", "load_reward", "loop", "twist", "__version__"},
     "pyro_llm.distributions": {"LLM", "Acceptance", "NextToken", "token_sequence"},
     "pyro_llm.lm": {"HFLanguageModel", "LanguageModel", "TableLM", "TextState"},
-    "pyro_llm.rewards": {"FunctionReward", "ProcessReward", "RewardModel"},
+    "pyro_llm.rewards": {"Ensemble", "FunctionReward", "ProcessReward", "RewardModel", "fit_calibration"},
     "pyro_llm.models": {"ReasoningSSM"},
     "pyro_llm.infer": {"AdaptiveTempering", "Importance", "ParallelTempering", "ParticleGibbs", "Posterior", "SMC"},
     "pyro_llm.diagnostics": {"to_arviz", "to_datatree"},
@@ -125,7 +125,7 @@ def test_subpackages_come_with_the_package():
 
 
 def test_import_leaves_heavy_modules_for_later():
-    heavy = "('transformers', 'arviz', 'matplotlib', 'typer')"
+    heavy = "('transformers', 'arviz', 'matplotlib', 'typer', 'scipy', 'jsonschema', 'math_verify')"
     code = f"import sys, pyro_llm; print([name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
