@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Then the number of marbles becomes 2 times as large. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-runtime bench-gpu bench-page \
+.PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-runtime bench-gpu bench-page \
 	bench-peers zoo dist clean
 
 help:  ## Show this list.
@@ -64,10 +64,13 @@ format: $(VENV)/.installed-test  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-accuracy bench-runtime  ## Both benchmarks.
+bench: bench-accuracy bench-calibration bench-runtime  ## All benchmarks.
 
 bench-accuracy: $(VENV)/.installed  ## Measure the accuracy on the 500 test problems of abacus (benchmarks/results/).
 	$(BIN)/python benchmarks/abacus_accuracy.py
+
+bench-calibration: $(VENV)/.installed  ## Measure what calibration does to an overconfident reward.
+	$(BIN)/python benchmarks/reward_calibration.py
 
 bench-runtime: $(VENV)/.installed  ## Measure the runtime side by side with its peers (docs/performance.md).
 	$(BIN)/python -m benchmarks.runtime
