@@ -19,7 +19,6 @@ class SolveOptions:
 
     lm: str
     reward: str
-    calibration: Calibration | None
     max_steps: int
     max_tokens: int
     temperature: float
@@ -33,6 +32,7 @@ class SolveOptions:
     ess_threshold: float
     seed: int
     seed_was_given: bool
+    calibration: Calibration | None = None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pyro_llm.diagnostics import expected_calibration_error
 from pyro_llm.rewards import fit_calibration
 from pyro_llm.rewards.process import Solution
 
-PROBLEMS, BINS = 320, 5
+PROBLEMS, BINS = 240, 5
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def outcomes():
     messages = [[{"role": "user", "content": problem["problem"]}] for problem in problems]
     prompts = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     texts = []
-    for start in range(0, PROBLEMS, 160):
-        inputs = tokenizer(prompts[start : start + 160], padding=True, return_tensors="pt", add_special_tokens=False)
+    for start in range(0, PROBLEMS, 120):
+        inputs = tokenizer(prompts[start : start + 120], padding=True, return_tensors="pt", add_special_tokens=False)
         rows = lm.generate(**inputs, do_sample=True, top_k=0, temperature=1.0, max_new_tokens=90)
         texts += tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     pairs = list(zip(problems, texts, strict=True))

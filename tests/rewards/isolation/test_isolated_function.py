@@ -74,6 +74,11 @@ def test_processes_stay_and_equal_rewards_share_them(state):
     assert gone(pid)
 
 
+def test_workers_share_the_texts(state):
+    reward = IsolatedFunctionReward(lambda text: time.sleep(0.3) or os.getpid() / 2**23, workers=2)
+    assert len(set(reward(state).tolist())) == len(processes(reward)) == 2
+
+
 def test_out_of_time(state):
     reward = IsolatedFunctionReward(lambda text: time.sleep(60) or 1 if text == "b" else 0.5, timeout=0.2)
     started = time.monotonic()

@@ -128,7 +128,7 @@ def test_chains_and_several():
 
 
 def test_long_texts_take_no_time():
-    started = time.monotonic()
+    started = time.process_time()
     for text in (
         "1 + " * 20000 + "1 = 2",
         "1=" * 20000,
@@ -137,7 +137,7 @@ def test_long_texts_take_no_time():
         "2*" * 400 + "2 = 1",
     ):
         list(equations(text))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.fixture
