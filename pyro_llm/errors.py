@@ -1,5 +1,10 @@
 """Typed errors: each says what was wrong, where, and what to do about it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 
 class PyroLLMError(Exception):
     """Base class of every error that `pyro_llm` raises on purpose."""
@@ -49,6 +54,10 @@ class LogitsError(PyroLLMError, ArithmeticError):
     """A language model gave logits that are no distribution: NaN, or all minus infinity."""
 
 
+class OutOfMemoryError(PyroLLMError, MemoryError):
+    """There is not enough memory for a model to read even one text at a time."""
+
+
 class RewardError(PyroLLMError, ValueError):
     """A reward returned NaN, a wrong shape, or a probability outside [0, 1]."""
 
@@ -63,6 +72,18 @@ class CalibrationError(PyroLLMError, ValueError):
 
 class CalibrationFileError(PyroLLMError, ValueError):
     """A file that was to hold a calibration holds none, or one of another reward."""
+
+
+class FailedRunsError(PyroLLMError, RuntimeError):
+    """Some of several runs failed; the others went on to their end.
+
+    Attributes:
+        outcomes: of all runs, in the order of the problems: posteriors and errors.
+    """
+
+    def __init__(self, message: str, outcomes: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.outcomes = list(outcomes)
 
 
 class AllParticlesDeadError(PyroLLMError, RuntimeError):

@@ -11,10 +11,11 @@ import pytest
 import pyro_llm
 
 ROOT = Path(pyro_llm.__file__).parent
-LEAVES = {"errors", "run_scope", "answers", "files"}
+LEAVES = {"errors", "run_scope", "rendezvous", "answers", "files"}
 MAY_IMPORT = {
     "errors": set(),
     "run_scope": set(),
+    "rendezvous": set(),
     "answers": set(),
     "files": {"errors"},
     "zoo": LEAVES,
@@ -32,7 +33,7 @@ EXCEPTIONS = {
     "rewards/load.py": {"zoo"},
     "infer/posterior.py": {"diagnostics"},  # inside methods only, tested below
 }
-WITHOUT_PYRO = {"errors", "run_scope", "answers", "files", "ops", "lm", "rewards", "zoo"}
+WITHOUT_PYRO = {"errors", "run_scope", "rendezvous", "answers", "files", "ops", "lm", "rewards", "zoo"}
 WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models"}
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 

@@ -99,6 +99,12 @@ def solve(
             min=0, max=1, help="Resample below this share of particles: 0 never, 1 always.", rich_help_panel=INFERENCE
         ),
     ] = 0.5,
+    concurrent: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Problems of a --file that are worked on at a time, in batches.", rich_help_panel=INFERENCE
+        ),
+    ] = 8,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -144,7 +150,7 @@ def solve(
     if file is not None:
         from pyro_llm.cli.batch import solve_file
 
-        raise typer.Exit(solve_file(file, options, out))
+        raise typer.Exit(solve_file(file, options, out, concurrent))
     from pyro_llm.cli.single import solve_one
 
     solve_one(str(problem), options, out, plot)

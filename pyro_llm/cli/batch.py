@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +20,13 @@ from pyro_llm.errors import OutputPathError, PyroLLMError
 from pyro_llm.files import check_writable
 
 if TYPE_CHECKING:
-    from pyro_llm.cli.solver import Solver
-    from pyro_llm.infer.posterior import Posterior
+    from pyro_llm.infer import Outcome, Posterior
 
 SOME_FAILED = 1
 
 
-def solve_file(file: Path, options: SolveOptions, out: Path | None) -> int:
-    """Solve every problem of a file and append each result to the output as soon as it is there.
+def solve_file(file: Path, options: SolveOptions, out: Path | None, concurrent: int) -> int:
+    """Solve every problem of a file, so many at a time, and append each result to the output as soon as it is there.
 
     Problems whose result is in the output already are not solved again; it must be of the same text and options. A
     problem that cannot be solved (its prompt is too long, say) is recorded with its error, and the others go on.
@@ -41,23 +42,31 @@ def solve_file(file: Path, options: SolveOptions, out: Path | None) -> int:
     results_path, folder = _prepare(out)
     done = _done(results_path, options) if results_path else {}
     results: list[Result] = []
-    try:
-        solver = None
+    begun: list[tuple[Problem, int]] = []
+
+    def to_solve() -> Iterator[tuple[str, int]]:
         for _, problem in read_problems(file):
             seed = options.seed_of(problem.id)
             if problem.id in done and results_path is not None:
                 check_problem(results_path, done[problem.id], problem, seed if options.seed_was_given else None)
                 results.append(done[problem.id])
-                continue
-            if solver is None:
-                from pyro_llm.cli.solver import Solver
+            else:
+                begun.append((problem, seed))
+                yield problem.problem, seed
 
-                solver = Solver(options)
-            result = _solve(solver, problem, seed, folder)
-            results.append(result)
-            _show(result)
-            if results_path is not None:
-                append(results_path, result)
+    try:
+        problems = to_solve()
+        first = next(problems, None)
+        if first is not None:
+            from pyro_llm.cli.solver import Solver
+
+            with closing(Solver(options).solve_each(chain([first], problems), concurrent)) as outcomes:
+                for outcome in outcomes:
+                    result = _result(outcome, *begun[outcome.index], options, folder)
+                    results.append(result)
+                    _show(result)
+                    if results_path is not None:
+                        append(results_path, result)
     finally:
         _summarise(results, len([result for result in results if result.id in done]), results_path)
     return SOME_FAILED if any(result.error is not None for result in results) else 0
@@ -93,7 +102,7 @@ def _done(path: Path, options: SolveOptions) -> dict[str, Result]:
     return done
 
 
-def _solve(solver: Solver, problem: Problem, seed: int, folder: Path | None) -> Result:
+def _result(outcome: Outcome, problem: Problem, seed: int, options: SolveOptions, folder: Path | None) -> Result:
     from pyro_llm.answers import answer
     from pyro_llm.cli.report import leading_text
 
@@ -101,12 +110,14 @@ def _solve(solver: Solver, problem: Problem, seed: int, folder: Path | None) -> 
         "id": problem.id,
         "problem": problem.problem,
         "seed": seed,
-        "settings": solver.options.settings,
+        "settings": options.settings,
         "expected": problem.answer,
     }
-    try:
-        posterior = solver.solve(problem.problem, seed)
-    except PyroLLMError as error:
+    posterior = outcome.posterior
+    if posterior is None:
+        error = outcome.error
+        if not isinstance(error, PyroLLMError):
+            raise error or AssertionError
         return Result(**found, error=_describe(error), right=None if problem.answer is None else False)
     found |= _save(posterior, folder, problem)
     marginal = posterior.marginal(answer)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+
 import pyro
 import torch
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -10,7 +14,8 @@ import pyro_llm
 from pyro_llm.cli.console import dead_runs_told, errors
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.errors import OptionError
-from pyro_llm.infer import SMC, Posterior
+from pyro_llm.infer import SMC, Outcome, Posterior
+from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.ops.steps import StepReport
 from pyro_llm.rewards import Calibrated, RewardModel
@@ -36,23 +41,59 @@ class Solver:
 
     def solve(self, problem: str, seed: int) -> Posterior:
         """The posterior of a problem's solutions. The same seed gives the same posterior."""
-        options = self.options
-        with dead_runs_told(), self._progress() as progress:
+        with self._progress() as progress, dead_runs_told():
             task = progress.add_task("reading the problem", total=None)
 
             def report(step: StepReport) -> None:
-                ess = f"{float(step.ess.mean()):.0f} of {options.particles}"
+                ess = f"{float(step.ess.mean()):.0f} of {self.options.particles}"
                 progress.update(task, description=f"step {step.step}: ESS {ess}, {step.resamplings} resamplings")
 
             pyro.set_rng_seed(seed)
-            posterior = SMC(
-                self.model, num_particles=options.particles, num_runs=options.runs,
-                ess_threshold=options.ess_threshold, progress=report,
-            ).run(problem)  # fmt: skip
+            posterior = self._smc(report).run(problem)
+        return self._labelled(posterior, seed)
+
+    def solve_each(self, problems: Iterable[tuple[str, int]], concurrent: int) -> Generator[Outcome]:
+        """The posteriors of problems and seeds, or what prevented them, as they come: each is that of `solve`."""
+        waiting: deque[int] = deque()
+        seeds: list[int] = []
+
+        def texts() -> Iterator[str]:
+            for text, seed in problems:
+                waiting.append(seed)
+                seeds.append(seed)
+                yield text
+
+        done = 0
+        with self._progress() as progress, dead_runs_told():
+            task = progress.add_task("reading the problems", total=None)
+
+            def report(index: int, step: StepReport) -> None:
+                progress.update(task, description=f"{done} problems done; problem {index + 1}, step {step.step}")
+
+            outcomes = self._smc(False).iter_each(
+                texts(), concurrent=concurrent, seeds=iter(waiting.popleft, None), progress=report
+            )
+            with closing(outcomes):
+                for outcome in outcomes:
+                    done += 1
+                    if outcome.posterior is not None:
+                        self._labelled(outcome.posterior, seeds[outcome.index])
+                    progress.stop()  # what is printed now does not run into the line
+                    yield outcome
+                    progress.start()
+
+    def _smc(self, progress: ProgressOption) -> SMC:
+        options = self.options
+        return SMC(
+            self.model, num_particles=options.particles, num_runs=options.runs, ess_threshold=options.ess_threshold,
+            progress=progress,
+        )  # fmt: skip
+
+    def _labelled(self, posterior: Posterior, seed: int) -> Posterior:
         # What torch reports of itself is the seed that was set last, wherever it has got to since; here it was set just
         # before the run.
         posterior.settings["seed"] = seed
-        posterior.settings["command"] = options.settings | {"device": options.device}
+        posterior.settings["command"] = self.options.settings | {"device": self.options.device}
         return posterior
 
     @staticmethod

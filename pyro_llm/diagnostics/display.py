@@ -146,7 +146,17 @@ def cost_line(posterior: Posterior) -> str:
     if cost.reward_calls:
         tokens = f" ({cost.reward_tokens:,} tokens)" if cost.reward_tokens else ""
         parts.append(f"{cost.reward_calls:,} reward call{'s' if cost.reward_calls != 1 else ''}{tokens}")
+    if held := max(cost.peak_memory_bytes, cost.peak_device_bytes):
+        parts.append(f"{'device ' if cost.peak_device_bytes else ''}memory {_bytes(held)}")
     return "; ".join([*parts, f"{cost.seconds:.1f} s"])
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
 
 
 def _by_run(values: list[float], form: str, only: bool = False) -> str:

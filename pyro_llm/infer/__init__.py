@@ -5,6 +5,7 @@ from pyro_llm.errors import (
     BatchedBranchError,
     DeadRunWarning,
     DuplicateSiteError,
+    FailedRunsError,
     HiddenRandomnessError,
     NonFiniteWeightError,
     NoTextError,
@@ -15,6 +16,7 @@ from pyro_llm.errors import (
     PyroLLMError,
     ReplayError,
 )
+from pyro_llm.infer.concurrent_runs import Outcome
 from pyro_llm.infer.importance import Importance
 from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.markov_chains import MarkovChains, Tempering
@@ -33,6 +35,7 @@ __all__ = [
     "BatchedBranchError",
     "DeadRunWarning",
     "DuplicateSiteError",
+    "FailedRunsError",
     "HiddenRandomnessError",
     "Importance",
     "Marginal",
@@ -40,6 +43,7 @@ __all__ = [
     "NoTextError",
     "NonFiniteWeightError",
     "OptionError",
+    "Outcome",
     "ParallelTempering",
     "ParticleGibbs",
     "PlateNestingError",

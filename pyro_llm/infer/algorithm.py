@@ -15,6 +15,7 @@ import pyro.poutine as poutine
 import torch
 
 from pyro_llm.errors import OptionError, ReplayError
+from pyro_llm.infer.many_problems import ManyProblems
 from pyro_llm.infer.progress import ProgressOption, progress_callback
 from pyro_llm.ops.steps import StepReport
 from pyro_llm.run_scope import Cost, run_scope
@@ -48,7 +49,7 @@ class Run:
     seed: int = field(default_factory=torch.initial_seed)
 
 
-class Algorithm:
+class Algorithm(ManyProblems):
     """A program and the options by which it is run.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,22 +10,9 @@ from torch import Tensor
 from pyro_llm.lm.cached_model import CachedModel
 from pyro_llm.lm.decoder import LogProbs
 from pyro_llm.lm.kv.rows import KVRows
+from pyro_llm.lm.memory import unique_bytes
+from pyro_llm.lm.prefix_cache import Place, StoredBatch
 from pyro_llm.lm.state import PAD
-
-
-@dataclass(frozen=True)
-class Part:
-    """Branches that ended together, or go on together.
-
-    Attributes:
-        rows: their keys and values.
-        logits: of the next token. Shape `[rows, vocabulary_size]`.
-        numbers: which of the branches they are.
-    """
-
-    rows: KVRows
-    logits: Tensor
-    numbers: list[int]
 
 
 class CachedBranches:
@@ -36,34 +22,21 @@ class CachedBranches:
         model: reads them.
         rows: nobody else writes on them.
         logits: of the next token, `[rows, vocabulary_size]`; None for rows without a token.
-        begun: tokens of each row.
 
     Attributes:
-        rows: those that go on.
-        begun: tokens that each row began with, those included that have left.
+        rows: their keys and values.
     """
 
-    def __init__(self, model: CachedModel, rows: KVRows, logits: Tensor | None, begun: Sequence[int]) -> None:
+    def __init__(self, model: CachedModel, rows: KVRows, logits: Tensor | None) -> None:
         self._model = model
-        self.begun = list(begun)
         self.rows = rows
         self._logits = logits
-        self._numbers = list(range(len(self.begun)))
-        self._left: list[Part] = []
 
     @property
     def logits(self) -> Tensor:
-        """Logits of the next token of each row that goes on. Shape `[rows, vocabulary_size]`."""
+        """Logits of the next token of each row. Shape `[rows, vocabulary_size]`."""
         assert self._logits is not None, "rows without a token have no pending logits"
         return self._logits
-
-    def parts(self) -> list[Part]:
-        """All branches: those that have left, and those that went on to the end."""
-        return [*self._left, Part(self.rows, self.logits, self._numbers)]
-
-    def tokens_read(self) -> int:
-        """Tokens read since these branches were made, padding not counted."""
-        return sum(int(part.rows.lengths.sum()) for part in self.parts()) - sum(self.begun)
 
     def advance(self, tokens: Tensor, writing: Tensor) -> None:
         """Append a token to the rows that are writing; see `Branches`."""
@@ -71,19 +44,21 @@ class CachedBranches:
         self._logits = torch.where(writing.unsqueeze(-1), logits, self.logits)
         self.rows.lengths = self.rows.lengths + writing
 
-    def retain(self, rows: Tensor) -> None:
-        """Go on with these rows only; see `Branches`."""
-        staying = rows.tolist()
-        leaving = sorted(set(range(len(self.rows))) - set(staying))
-        chosen = torch.tensor(leaving, device=rows.device)
-        self._left.append(
-            Part(
-                self.rows.select(chosen, leaving, room=0), self.logits[chosen], [self._numbers[row] for row in leaving]
-            )
-        )
-        self.rows = self.rows.select(rows, staying, self.rows.room)
-        self._logits = self.logits[rows]
-        self._numbers = [self._numbers[row] for row in staying]
+    def select(self, rows: Sequence[int], room: int) -> CachedBranches:
+        """Some of the rows; see `Branches`."""
+        if list(rows) == list(range(len(self.rows))):
+            return self
+        chosen = torch.tensor(rows, device=self.logits.device)
+        return CachedBranches(self._model, self.rows.select(chosen, rows, room), self.logits[chosen])
+
+    def starts(self) -> list[Place]:
+        """The rows as texts to go on from; see `Branches`. The host waits for their lengths."""
+        batch = StoredBatch.of_rows(self.rows, self.logits, {}, self.rows.lengths.tolist())
+        return [Place(batch, row) for row in range(len(self.rows))]
+
+    def kv_bytes(self) -> int:
+        """Bytes of keys, values and states; see `Branches`."""
+        return unique_bytes(self.rows.tensors())
 
     def extend(self, tokens: Tensor, closed: Tensor, log_probs: LogProbs) -> Tensor:
         """Append given tokens and score each; see `Branches`.

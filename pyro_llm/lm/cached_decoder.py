@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
 
 from pyro_llm.lm.cached_branches import CachedBranches
 from pyro_llm.lm.cached_model import CachedModel
 from pyro_llm.lm.language_model import Prefix
+from pyro_llm.lm.memory import Memory, RowSize
 from pyro_llm.lm.prefix_cache import Contents, Place, PrefixCache, StoredBatch, logits_at, take
 from pyro_llm.lm.state import PAD
 from pyro_llm.run_scope import current_cost
@@ -16,96 +19,118 @@ from pyro_llm.run_scope import current_cost
 class CachedDecoder:
     """Reads what it has not read yet; see `Decoder`."""
 
-    def __init__(self, model: CachedModel) -> None:
+    def __init__(self, model: CachedModel, memory: Memory) -> None:
         self._model = model
-        self._cache = PrefixCache()
-        self._last: tuple[Prefix, list[Place]] | None = None
+        self.memory = memory
+        self._cache = memory.watch(PrefixCache())
 
-    def pending(self, prefix: Prefix) -> Tensor:
+    def pending(self, starts: Sequence[Place]) -> Tensor:
         """Logits of the next token; see `Decoder`."""
-        return logits_at(self._places(prefix))
+        return logits_at(starts)
 
-    def fork(self, prefix: Prefix, room: int) -> CachedBranches:
+    def fork(self, starts: Sequence[Place], room: int) -> CachedBranches:
         """Rows to write on, a copy each; see `Decoder`."""
-        return self._fork(self._places(prefix), room)
+        return CachedBranches(self._model, take(starts, room), logits_at(starts))
 
-    def keep(self, prefix: Prefix, branches: CachedBranches, rows: Tensor) -> None:
+    def keep(self, prefix: Prefix, branches: CachedBranches, begun: Sequence[int], kept: Tensor, step: object) -> None:
         """Store rows that have been written on; see `Decoder`."""
         contents = Contents(prefix)
-        self._last = None
-        self._store(contents, branches, rows.tolist())
+        self._store(contents, branches, [contents.prompt_length + length for length in begun], kept.tolist(), step)
+
+    def row_bytes(self, prefix: Prefix, more: int) -> int:
+        """Bytes that a row takes; see `Decoder`. Reads the prompt if no row has been read yet."""
+        if self._model.row_size is None:
+            self.starts(Prefix(prefix.prompt_tokens, prefix.tokens[:1, :0], prefix.lengths[:1] * 0))
+        assert self._model.row_size is not None
+        apart = self._model.shares_prompts
+        tokens = (0 if apart else len(prefix.prompt_tokens)) + prefix.tokens.shape[-1] + more
+        return self._model.row_size.bytes(tokens)
 
     def kv_bytes(self) -> int:
-        """Bytes of keys, values and recurrent states held, whatever shares memory counted once."""
-        storages = {
-            storage._cdata: storage.nbytes()
-            for batch in self._cache.batches()
-            for tensor in batch.rows.tensors()
-            for storage in [tensor.untyped_storage()]
-        }
-        return sum(storages.values())
+        """Bytes of keys, values and recurrent states; see `Decoder`."""
+        return self._cache.kv_bytes()
 
-    def _fork(self, places: list[Place], room: int) -> CachedBranches:
-        lengths = [place.length for place in places]
-        return CachedBranches(self._model, take(places, room), logits_at(places), lengths)
+    def _store(
+        self, contents: Contents, branches: CachedBranches, begun: Sequence[int], kept: Sequence[bool], step: object
+    ) -> StoredBatch:
+        index = {contents.key(row): row for row in range(len(kept)) if kept[row]}
+        batch = StoredBatch.of_rows(branches.rows, branches.logits, index, list(contents.lengths))
+        if not self._model.recurrent:
+            beginnings = {contents.key(row, length): row for row, length in enumerate(begun)}
+            self._cache.adopt(batch, {key: row for key, row in beginnings.items() if key not in index})
+        if batch.index:
+            self._cache.add(batch, step)
+            self.memory.forget_oldest()
+        return batch
 
-    def _store(self, contents: Contents, branches: CachedBranches, kept: list[bool]) -> list[StoredBatch]:
-        current_cost().lm_tokens_forwarded += branches.tokens_read()
-        batches = []
-        for part in branches.parts():
-            index = {contents.key(row): at for at, row in enumerate(part.numbers) if kept[row]}
-            batch = StoredBatch.of_rows(part.rows, part.logits, index, [contents.lengths[row] for row in part.numbers])
-            if not self._model.recurrent:
-                begun = {contents.key(row, branches.begun[row]): at for at, row in enumerate(part.numbers)}
-                self._cache.adopt(batch, {key: at for key, at in begun.items() if key not in index})
-            batches.append(batch)
-        self._cache.add([batch for batch in batches if batch.index])
-        return batches
+    def unread(self, prefix: Prefix) -> tuple[Prefix, Tensor]:
+        """Rows that are not stored; see `Decoder`."""
+        contents = Contents(prefix)
+        missing = {key: row for row, key in enumerate(contents.keys()) if self._cache.find(key) is None}
+        begun = self._longer(contents, self._begun(prefix, contents, missing.values()))
+        lengths = torch.tensor(
+            [start.length - contents.prompt_length for start in begun.values()], dtype=torch.long
+        ).to(prefix.tokens.device)
+        rows = torch.tensor(list(begun), dtype=torch.long, device=prefix.tokens.device)
+        places = torch.arange(prefix.tokens.shape[-1], device=prefix.tokens.device)
+        stored = prefix.tokens[rows].masked_fill(places >= lengths.unsqueeze(-1), PAD)
+        return Prefix(prefix.prompt_tokens, stored, lengths), self._rest(prefix, contents, begun)
 
-    def _places(self, prefix: Prefix) -> list[Place]:
-        """Where each row is stored, after what was missing has been read."""
-        if self._last is not None and self._last[0] is prefix:
-            return self._last[1]
+    def starts(self, prefix: Prefix) -> list[Place]:
+        """Where each row is stored, after what was missing has been read; see `Decoder`."""
         contents = Contents(prefix)
         keys = contents.keys()
         found = {key: place for key in keys if (place := self._cache.find(key)) is not None}
         missing = {key: row for row, key in enumerate(keys) if key not in found}
         if missing:
-            self._last = None
-            self._read(prefix, contents, missing)
-            found |= {key: place for key in missing if (place := self._cache.find(key)) is not None}
-        places = [found[key] for key in keys]
-        self._last = (prefix, places)
-        return places
+            begun = self._begun(prefix, contents, missing.values())
+            found |= {key: begun[row] for key, row in missing.items()}
+            longer = self._longer(contents, begun)
+            if longer:
+                found |= self._read_on(contents.of_rows(list(longer)), longer, self._rest(prefix, contents, longer))
+        return [found[key] for key in keys]
 
-    def _read(self, prefix: Prefix, contents: Contents, missing: dict[bytes, int]) -> None:
-        """Read rows that are not stored, each from its longest stored beginning."""
-        begun = {key: self._cache.find_longest(contents, row) for key, row in missing.items()}
-        if any(place is None for place in begun.values()):
-            prompt = self._read_prompt(prefix, contents)
-            begun = {key: place or prompt for key, place in begun.items()}
-        starts = {key: place for key, place in begun.items() if place is not None}
-        unread = {key: row for key, row in missing.items() if starts[key].length < contents.lengths[row]}
-        if unread:
-            self._read_on(prefix, contents, list(unread.values()), [starts[key] for key in unread])
+    def _begun(self, prefix: Prefix, contents: Contents, rows: Iterable[int]) -> dict[int, Place]:
+        """The longest stored beginning of each of some rows; reads the prompt if that is not stored."""
+        begun = {row: self._cache.find_longest(contents, row) for row in rows}
+        if all(begun.values()):
+            return {row: place for row, place in begun.items() if place is not None}
+        prompt = self._read_prompt(prefix, contents)
+        return {row: place or prompt for row, place in begun.items()}
 
-    def _read_on(self, prefix: Prefix, contents: Contents, chosen: list[int], starts: list[Place]) -> None:
-        """Read the rest of chosen rows, of which the beginnings are stored, in one pass."""
-        more = [contents.lengths[row] - start.length for row, start in zip(chosen, starts, strict=True)]
-        tokens = torch.full((len(chosen), max(more)), PAD, device=prefix.tokens.device)
-        for index, (row, start) in enumerate(zip(chosen, starts, strict=True)):
+    @staticmethod
+    def _longer(contents: Contents, begun: dict[int, Place]) -> dict[int, Place]:
+        """Rows that are more than what is stored of them."""
+        return {row: place for row, place in begun.items() if place.length < contents.lengths[row]}
+
+    def _rest(self, prefix: Prefix, contents: Contents, begun: dict[int, Place]) -> Tensor:
+        """What follows the stored beginnings of rows, padded on the right."""
+        more = [contents.lengths[row] - start.length for row, start in begun.items()]
+        tokens = torch.full((len(begun), max(more, default=0)), PAD, device=prefix.tokens.device)
+        for index, (row, start) in enumerate(begun.items()):
             begin = start.length - contents.prompt_length
             tokens[index, : more[index]] = prefix.tokens[row, begin : begin + more[index]]
-        branches = self._fork(starts, room=max(more))
+        return tokens
+
+    def _read_on(self, contents: Contents, begun: dict[int, Place], tokens: Tensor) -> dict[bytes, Place]:
+        """Read tokens that follow stored texts, in one pass; returns where the rows are."""
+        starts = list(begun.values())
+        branches = self.fork(starts, room=tokens.shape[-1])
         branches.read(tokens)
-        self._store(contents.of_rows(chosen), branches, [True] * len(chosen))
+        current_cost().lm_tokens_forwarded += int((tokens != PAD).sum())
+        kept = [True] * len(starts)
+        batch = self._store(contents, branches, [start.length for start in starts], kept, step=object())
+        return {key: Place(batch, row) for row, key in enumerate(contents.keys())}
 
     def _read_prompt(self, prefix: Prefix, contents: Contents) -> Place:
-        branches = CachedBranches(self._model, self._model.empty(1, prefix.prompt_tokens.device), None, [0])
+        branches = CachedBranches(self._model, self._model.empty(1, prefix.prompt_tokens.device), None)
         branches.read(prefix.prompt_tokens.unsqueeze(0))
-        current_cost().lm_tokens_forwarded += branches.tokens_read()
+        current_cost().lm_tokens_forwarded += contents.prompt_length
         key = contents.key(0, contents.prompt_length)
+        if self._model.row_size is None:
+            self._model.row_size = RowSize.of(branches.rows, branches.logits)
         rows = self._model.settle_prompt(branches.rows)
         batch = StoredBatch.of_rows(rows, branches.logits, {key: 0}, [contents.prompt_length])
         self._cache.add_prompt(batch)
+        self.memory.forget_oldest()
         return Place(batch, 0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
 from pyro_llm.lm.language_model import Prefix
+from pyro_llm.lm.memory import Memory
 
 LogProbs = Callable[[Tensor], Tensor]
 """From logits to log-probabilities, over the last dimension."""
+
+Start = Any
+"""Where a text is stored that rows can go on from."""
 
 
 class Branches(Protocol):
@@ -30,14 +34,6 @@ class Branches(Protocol):
         """
         ...
 
-    def retain(self, rows: Tensor) -> None:
-        """Go on with these rows only, in this order; the others are remembered as they are.
-
-        Args:
-            rows: indices among the rows that are here. Shape `[retained]`.
-        """
-        ...
-
     def extend(self, tokens: Tensor, closed: Tensor, log_probs: LogProbs) -> Tensor:
         """Append given tokens, teacher forced, and return the log-probability of each given what precedes it.
 
@@ -51,31 +47,72 @@ class Branches(Protocol):
         """
         ...
 
+    def read(self, tokens: Tensor) -> None:
+        """Append given tokens, padded on the right with `PAD`, without scoring them."""
+        ...
+
+    def select(self, rows: Sequence[int], room: int) -> Branches:
+        """Some of the rows as branches of their own, with room for so many more tokens."""
+        ...
+
+    def starts(self) -> Sequence[Start]:
+        """The rows as texts to go on from."""
+        ...
+
+    def kv_bytes(self) -> int:
+        """Bytes of what the rows remember, what they share counted once; 0 where nothing is kept for a row."""
+        ...
+
 
 AnyBranches = TypeVar("AnyBranches", bound=Branches)
 
 
 class Decoder(Protocol[AnyBranches]):
-    """A model during one run: it remembers what it has read, addressed by the content of rows."""
+    """A model during one run: it remembers what it has read, addressed by the content of rows.
 
-    def pending(self, prefix: Prefix) -> Tensor:
-        """Logits of the next token of each row; reads what it does not know yet. `[rows, vocabulary_size]`."""
+    Attributes:
+        memory: what all decoders of the model may hold together.
+    """
+
+    memory: Memory
+
+    def starts(self, prefix: Prefix) -> Sequence[Start]:
+        """Where each row is stored; reads what it does not know yet."""
         ...
 
-    def fork(self, prefix: Prefix, room: int) -> AnyBranches:
-        """Branches to write on, one for each row of the prefix, and no more than `room` tokens each."""
+    def pending(self, starts: Sequence[Start]) -> Tensor:
+        """Logits of the next token after each. `[starts, vocabulary_size]`."""
         ...
 
-    def keep(self, prefix: Prefix, branches: AnyBranches, rows: Tensor) -> None:
-        """Remember those rows of branches that a mask names, among those there were when they were forked.
+    def unread(self, prefix: Prefix) -> tuple[Prefix, Tensor]:
+        """The distinct rows that are not stored: what is stored of each, and the tokens that follow it."""
+        ...
+
+    def fork(self, starts: Sequence[Start], room: int) -> AnyBranches:
+        """Branches to write on, no more than `room` tokens each.
 
         Args:
-            prefix: what all of them say now.
-            branches: where they were written.
-            rows: boolean, shape `[rows]`.
+            starts: those of this decoder, of others of the same model, and of branches, in any order.
+            room: tokens.
         """
         ...
 
+    def keep(self, prefix: Prefix, branches: AnyBranches, begun: Sequence[int], kept: Tensor, step: object) -> None:
+        """Remember rows that have been written on.
+
+        Args:
+            prefix: what the rows of the branches say now.
+            branches: where they were written.
+            begun: tokens since the prompt that each row began with.
+            kept: which of the rows to remember. Boolean, shape `[rows]`.
+            step: rows that are kept under the same one are forgotten together.
+        """
+        ...
+
+    def row_bytes(self, prefix: Prefix, more: int) -> int:
+        """Bytes that the longest of these rows will take, with `more` tokens drawn; 0 where nothing is kept."""
+        ...
+
     def kv_bytes(self) -> int:
-        """Bytes of keys, values and recurrent states held."""
+        """Bytes remembered, whatever shares memory counted once."""
         ...

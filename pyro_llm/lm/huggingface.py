@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pyro_llm.errors import CapabilityError, ContextLengthError
 from pyro_llm.lm.cached_decoder import CachedDecoder
 from pyro_llm.lm.cached_model import CachedModel
+from pyro_llm.lm.memory import Memory
 from pyro_llm.lm.state import TextState
 from pyro_llm.lm.token_session import TokenSession
 from pyro_llm.lm.vocabulary import token_bytes
@@ -31,13 +32,18 @@ class HFLanguageModel:
         name: for messages; by default where the model came from.
         shared_prompts: store a prompt's keys and values once for all particles, and attend to them once, where the
             model's attention allows it. False is the reference: a copy for every particle, and transformers' attention.
+        memory_budget: bytes that keys, values, recurrent states and logits may take over all runs, weights and
+            activations apart. Rows beyond it wait their turn, and what was read the longest ago is forgotten and read
+            again, with the same results. None: half of what the device has free when the model first reads.
 
     Attributes:
         vocabulary_size: width of the logits, which may exceed the tokenizer's vocabulary.
         eos_token_ids: of the generation config and of the tokenizer together.
         context_length: positions of the model, or None if its config names no limit.
+        memory: what its sessions hold and may hold.
 
     Raises:
+        OptionError: the memory budget is not a positive number of bytes.
         CapabilityError: the model's memory cannot be forked and reordered, or a system prompt is given and there is no
             chat template.
     """
@@ -49,6 +55,7 @@ class HFLanguageModel:
         system_prompt: str | None = None,
         name: str | None = None,
         shared_prompts: bool = True,
+        memory_budget: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -63,6 +70,7 @@ class HFLanguageModel:
         self.vocabulary_size: int = config.vocab_size
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         self.eos_token_ids = _eos_token_ids(model, tokenizer, self.vocabulary_size)
+        self.memory = Memory(memory_budget, model.device)
         self._cached_model = CachedModel(model, self.context_length, shared_prompts)
 
     @property
@@ -131,7 +139,7 @@ class HFLanguageModel:
 
     def session(self) -> TokenSession:
         """A fresh session, with a key-value cache of its own."""
-        return TokenSession(self, CachedDecoder(self._cached_model))
+        return TokenSession(self, CachedDecoder(self._cached_model, self.memory))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_token_bytes"}

@@ -32,8 +32,17 @@ def uniforms(seed: int, slots: Tensor, index: int) -> Tensor:
         >>> uniforms(0, torch.tensor([2, 0, 1]), 5) == uniforms(0, torch.arange(3), 5)[[2, 0, 1]]
         tensor([True, True, True])
     """
-    by_slot = _mix(slots * _signed(_GOLDEN) + _signed(_mix_int(seed) + _GOLDEN))
-    by_token = _mix(by_slot + _signed((index + 1) * _GOLDEN))
+    return token_uniforms(slot_keys(seed, slots), torch.full_like(slots, index))
+
+
+def slot_keys(seed: int, slots: Tensor) -> Tensor:
+    """The part of the key that all tokens of a row share, mixed. int64, of the shape of `slots`."""
+    return _mix(slots * _signed(_GOLDEN) + _signed(_mix_int(seed) + _GOLDEN))
+
+
+def token_uniforms(keys: Tensor, index: Tensor) -> Tensor:
+    """Uniforms in [0, 1) from the keys that `slot_keys` gives and the index of each row's token; see `uniforms`."""
+    by_token = _mix(keys + (index + 1) * _signed(_GOLDEN))
     return _shift(by_token, 11).double() * 2.0**-53
 
 

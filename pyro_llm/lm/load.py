@@ -20,6 +20,7 @@ def load_lm(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     system_prompt: str | None = None,
+    memory_budget: int | None = None,
 ) -> HFLanguageModel:
     """Load a language model.
 
@@ -30,6 +31,7 @@ def load_lm(
         dtype: of its parameters, such as `"bfloat16"`; by default the one it was saved in (float32 for GGUF files,
             which are dequantised).
         system_prompt: for the chat template.
+        memory_budget: bytes for keys, values and logits; see `HFLanguageModel`.
 
     Raises:
         UnknownModelError: there is no such model, or the hub cannot be reached.
@@ -56,7 +58,7 @@ def load_lm(
         model, tokenizer = _load(str(name), options)
     if device is not None:
         model = model.to(torch.device(device))
-    return HFLanguageModel(model, tokenizer, system_prompt=system_prompt, name=str(name))
+    return HFLanguageModel(model, tokenizer, system_prompt=system_prompt, name=str(name), memory_budget=memory_budget)
 
 
 def _load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -7,10 +7,11 @@ included, and identical rows are found in one place. Only what no stored row beg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from torch import Tensor
 from pyro_llm.lm.kv.rows import KVRows, take_rows
 from pyro_llm.lm.kv.slots import ROOM
 from pyro_llm.lm.language_model import Prefix
+from pyro_llm.lm.memory import unique_bytes
 
 Key = bytes
+
+_clock = count()
 
 KEPT_STEPS = 3
 KEPT_PROMPTS = 8
@@ -67,6 +71,7 @@ class StoredBatch:
         row: the row that begins with each text.
         lengths: tokens of each text, prompt included.
         adopted: texts that an earlier batch held as rows, and that rows of this one go on from.
+        asked: when it was made or asked for, in the order of all such moments.
     """
 
     rows: KVRows
@@ -75,6 +80,7 @@ class StoredBatch:
     row: list[int]
     lengths: list[int]
     adopted: set[Key] = field(default_factory=set)
+    asked: int = field(default_factory=lambda: next(_clock))
 
     @classmethod
     def of_rows(cls, rows: KVRows, logits: Tensor, index: dict[Key, int], lengths: list[int]) -> StoredBatch:
@@ -104,19 +110,24 @@ class PrefixCache:
 
     def __init__(self, kept_steps: int = KEPT_STEPS) -> None:
         self._kept_steps = kept_steps
-        self._steps: list[list[StoredBatch]] = []
+        self._steps: list[tuple[object, list[StoredBatch]]] = []
         self._prompts: OrderedDict[Key, StoredBatch] = OrderedDict()
 
     def batches(self) -> Iterator[StoredBatch]:
         """All that is stored, newer batches first."""
-        for step in reversed(self._steps):
-            yield from step
-        yield from self._prompts.values()
+        for _, step in reversed(self._steps):
+            yield from reversed(step)
+        yield from reversed(self._prompts.values())
+
+    def kv_bytes(self) -> int:
+        """Bytes of keys, values and states, what several texts share counted once."""
+        return unique_bytes(tensor for batch in self.batches() for tensor in batch.rows.tensors())
 
     def find(self, key: Key) -> Place | None:
         """Where a text is stored, if it is; newer batches first."""
         for batch in self.batches():
             if key in batch.index:
+                batch.asked = next(_clock)
                 return Place(batch, batch.index[key])
         return None
 
@@ -130,9 +141,11 @@ class PrefixCache:
                     return place
         return None
 
-    def add(self, step: Sequence[StoredBatch]) -> None:
-        """Store the batches of one step, and forget the oldest step if there are too many."""
-        self._steps.append(list(step))
+    def add(self, batch: StoredBatch, step: object) -> None:
+        """Store a batch of a step, and forget the oldest step if there are too many."""
+        if not self._steps or self._steps[-1][0] is not step:
+            self._steps.append((step, []))
+        self._steps[-1][1].append(batch)
         del self._steps[: -self._kept_steps]
 
     def add_prompt(self, batch: StoredBatch) -> None:
@@ -141,6 +154,24 @@ class PrefixCache:
         self._prompts[key] = batch
         while len(self._prompts) > KEPT_PROMPTS:
             self._prompts.popitem(last=False)
+
+    def oldest(self) -> StoredBatch | None:
+        """What was stored or asked for the longest ago."""
+        return min(self.batches(), key=lambda batch: batch.asked, default=None)
+
+    def forget(self, batch: StoredBatch) -> None:
+        """Store a batch no more: its texts are read again if they are asked for."""
+        self._keep_if(lambda kept: kept is not batch)
+        self._prompts = OrderedDict((key, kept) for key, kept in self._prompts.items() if kept is not batch)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._steps.clear()
+        self._prompts.clear()
+
+    def _keep_if(self, is_kept: Callable[[StoredBatch], bool]) -> None:
+        steps = [(step, list(filter(is_kept, batches))) for step, batches in self._steps]
+        self._steps = [(step, batches) for step, batches in steps if batches]
 
     def adopt(self, batch: StoredBatch, beginnings: Mapping[Key, int]) -> None:
         """Let stored texts of earlier steps be beginnings of the rows of a batch: their own slots can then go.
@@ -159,10 +190,11 @@ class PrefixCache:
             batch.lengths.append(place.length)
             del place.batch.index[key]
         batch.adopted |= found.keys()
-        self._steps = [[kept for old in step if (kept := _without_waste(old)).index] for step in self._steps]
+        self._steps = [(step, [_without_waste(old) for old in batches]) for step, batches in self._steps]
+        self._keep_if(lambda kept: bool(kept.index))
 
     def _find_in_steps(self, key: Key) -> Place | None:
-        batches = (batch for step in reversed(self._steps) for batch in step)
+        batches = (batch for _, step in reversed(self._steps) for batch in step)
         return next((Place(batch, batch.index[key]) for batch in batches if key in batch.index), None)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from pyro_llm.lm.decoder import LogProbs
 from pyro_llm.lm.language_model import Prefix
+from pyro_llm.lm.memory import Memory
 from pyro_llm.lm.state import PAD
 from pyro_llm.run_scope import current_cost
 
@@ -61,42 +62,59 @@ class TableDecoder:
     def __init__(self, tree: PrefixTree) -> None:
         self._tree = tree
         self._read: set[int] = set()
+        self.memory = Memory(None, torch.device("cpu"))
 
-    def pending(self, prefix: Prefix) -> Tensor:
+    def starts(self, prefix: Prefix) -> list[int]:
+        """The node of each row; see `Decoder`."""
+        nodes, met = self._path(prefix)
+        unread = met - self._read
+        if unread:
+            current_cost().lm_calls += 1
+            current_cost().lm_tokens_forwarded += len(unread - {self._tree.root})
+            self._read |= unread
+        return nodes.tolist()
+
+    def pending(self, starts: Sequence[int]) -> Tensor:
         """Logits of the next token, float64; see `Decoder`."""
-        return self._tree.log_probs(self._nodes(prefix))
+        return self._tree.log_probs(torch.tensor(starts, dtype=torch.long))
 
-    def fork(self, prefix: Prefix, room: int) -> TableBranches:
+    def unread(self, prefix: Prefix) -> tuple[Prefix, Tensor]:
+        """Nothing: what `starts` has to read costs no pass over a model; see `Decoder`."""
+        nothing = prefix.tokens[:0]
+        return Prefix(prefix.prompt_tokens, nothing, prefix.lengths[:0]), nothing
+
+    def fork(self, starts: Sequence[int], room: int) -> TableBranches:
         """Rows to write on, of any length; see `Decoder`."""
-        return TableBranches(self._tree, self._nodes(prefix), self._read)
+        return TableBranches(self._tree, torch.tensor(starts, dtype=torch.long))
 
-    def keep(self, prefix: Prefix, branches: TableBranches, rows: Tensor) -> None:
-        """Nothing: the tree remembers; see `Decoder`."""
+    def keep(self, prefix: Prefix, branches: TableBranches, begun: Sequence[int], kept: Tensor, step: object) -> None:
+        """Note what has been read: the tree remembers; see `Decoder`."""
+        self._read |= self._path(prefix)[1]
 
-    def kv_bytes(self) -> int:
-        """0: a table has no keys and values."""
+    def row_bytes(self, prefix: Prefix, more: int) -> int:
+        """Nothing; see `Decoder`."""
         return 0
 
-    def _nodes(self, prefix: Prefix) -> Tensor:
+    def kv_bytes(self) -> int:
+        """Nothing: tables belong to no run; see `Decoder`."""
+        return 0
+
+    def _path(self, prefix: Prefix) -> tuple[Tensor, set[int]]:
+        """The node of each row, and all nodes on the way to them."""
         nodes = torch.full((len(prefix),), self._tree.root)
         met = {self._tree.root}
         for position, tokens in enumerate(prefix.tokens.unbind(-1)):
             on = (prefix.lengths > position).nonzero().squeeze(-1)
             nodes[on] = self._tree.descend(nodes[on], tokens[on])
             met.update(nodes.unique().tolist())
-        unread = met - self._read
-        if unread:
-            current_cost().lm_calls += 1
-            current_cost().lm_tokens_forwarded += len(unread - {self._tree.root})
-            self._read |= unread
-        return nodes
+        return nodes, met
 
 
 class TableBranches:
     """Rows of text as nodes of the tree; see `Branches`."""
 
-    def __init__(self, tree: PrefixTree, nodes: Tensor, read: set[int]) -> None:
-        self._tree, self._nodes, self._read = tree, nodes, read
+    def __init__(self, tree: PrefixTree, nodes: Tensor) -> None:
+        self._tree, self._nodes = tree, nodes
 
     @property
     def logits(self) -> Tensor:
@@ -107,13 +125,7 @@ class TableBranches:
         """Append a token to the rows that are writing; see `Branches`."""
         on = writing.nonzero().squeeze(-1)
         self._nodes[on] = self._tree.descend(self._nodes[on], tokens[on])
-        self._read.update(self._nodes[on].unique().tolist())
         current_cost().lm_calls += 1
-        current_cost().lm_tokens_forwarded += len(on)
-
-    def retain(self, rows: Tensor) -> None:
-        """Go on with these rows only; see `Branches`."""
-        self._nodes = self._nodes[rows]
 
     def extend(self, tokens: Tensor, closed: Tensor, log_probs: LogProbs) -> Tensor:
         """Append given tokens and score each; see `Branches`."""
@@ -126,3 +138,20 @@ class TableBranches:
             if reading.any():
                 self.advance(column.clamp(min=0), reading)
         return scores
+
+    def read(self, tokens: Tensor) -> None:
+        """Append given tokens; see `Branches`."""
+        for column in tokens.unbind(-1):
+            self.advance(column.clamp(min=0), column != PAD)
+
+    def select(self, rows: Sequence[int], room: int) -> TableBranches:
+        """Some of the rows; see `Branches`."""
+        return TableBranches(self._tree, self._nodes[torch.tensor(rows, dtype=torch.long)])
+
+    def starts(self) -> list[int]:
+        """The nodes; see `Branches`."""
+        return self._nodes.tolist()
+
+    def kv_bytes(self) -> int:
+        """Nothing; see `Branches`."""
+        return 0

@@ -65,6 +65,7 @@ class HeadReward(TextReward):
     """
 
     dtype = torch.float32
+    scores_together = True
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.rendezvous import is_conducted, serve
 from pyro_llm.rewards.reward import Reward
+from pyro_llm.rewards.scoring_desk import ScoreRequest, ScoringDesk, scored_in_turns
 from pyro_llm.run_scope import current_run_scope
 
 
@@ -73,6 +76,9 @@ class TextReward(Reward):
     dtype: ClassVar[torch.dtype] = torch.float64
     """Floating type of the log-odds."""
 
+    scores_together: ClassVar[bool] = False
+    """Whether the items of several runs, made together, are best scored in one call."""
+
     @abstractmethod
     def items(self, state: TextState) -> Sequence[Hashable]:
         """What the score depends on, for each flattened row of `state`; equal items are scored once."""
@@ -88,9 +94,15 @@ class TextReward(Reward):
         items = self.items(state)
         new = [item for item in dict.fromkeys(items) if item not in scores]
         if new:
-            scores.update(zip(new, self.score(new), strict=True))
+            scores.update(zip(new, self._scored(new), strict=True))
         log_odds = torch.tensor([scores[item] for item in items], dtype=self.dtype)
         return log_odds.reshape(state.batch_shape).to(state.tokens.device)
+
+    def _scored(self, items: Sequence[Any]) -> list[float]:
+        score = partial(scored_in_turns, self.score)
+        if self.scores_together and is_conducted():
+            return serve((ScoringDesk, id(self)), partial(ScoringDesk, score), ScoreRequest(items))
+        return score(items)
 
 
 def distinct_texts(state: TextState) -> list[str]:

@@ -1,6 +1,10 @@
 import dataclasses
+import json
 
+import h5py
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 import xarray as xr
@@ -8,7 +12,7 @@ import xarray as xr
 from pyro_llm.diagnostics import load, save
 from pyro_llm.diagnostics.datatree import SCHEMA_VERSION
 from pyro_llm.errors import NoTextError, OutputPathError, PosteriorFileError
-from pyro_llm.infer import Posterior
+from pyro_llm.infer import SMC, Posterior
 
 
 def assert_same(loaded, saved):
@@ -139,3 +143,17 @@ def test_files_of_others(posterior, tmp_path):
     tree.to_netcdf(tmp_path / "cut.nc", engine="h5netcdf")
     with pytest.raises(PosteriorFileError, match="sample_stats"):
         load(tmp_path / "cut.nc")
+
+
+def test_files_from_before_memory_was_counted(tmp_path):
+    """Costs that a file does not state are 0."""
+    saved = SMC(lambda: pyro.sample("x", dist.Normal(0.0, 1.0)), 3).run()
+    saved.cost.peak_memory_bytes = 7
+    path = tmp_path / "run.nc"
+    saved.save(path)
+    assert Posterior.load(path).cost == saved.cost
+    with h5py.File(path, "a") as file:
+        cost = {name: value for name, value in json.loads(file.attrs["cost"]).items() if not name.startswith("peak_")}
+        file.attrs["cost"] = json.dumps(cost)
+    loaded = Posterior.load(path)
+    assert loaded.cost == dataclasses.replace(saved.cost, peak_memory_bytes=0)

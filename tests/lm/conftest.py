@@ -88,6 +88,12 @@ def any_lm(request: pytest.FixtureRequest) -> HFLanguageModel:
     return HFLanguageModel(tiny_model(request.param), tiny_tokenizer(), name=request.param)
 
 
+@pytest.fixture(scope="session", params=["llama", "gemma3", "falcon_h1"])
+def double_model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """Full attention, sliding windows and recurrent states in turn; float64, but for shared prompts' merged scores."""
+    return tiny_model(request.param).double()
+
+
 @pytest.fixture(scope="session")
 def llama_lm() -> HFLanguageModel:
     return HFLanguageModel(tiny_model("llama"), tiny_tokenizer(), name="llama")

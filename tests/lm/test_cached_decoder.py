@@ -139,7 +139,7 @@ class Synchronisations(TorchDispatchMode):
 @pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}, {"temperature": 0.5}, {"stop": ("a", "b1")}])
 def test_the_token_loop_does_not_wait_for_the_device(any_lm, monkeypatch, options):
     """On an accelerator: as many synchronisations for 6 tokens of ragged rows as for 3, whatever the options."""
-    monkeypatch.setattr("pyro_llm.lm.token_session._looks", lambda device, index: False)
+    monkeypatch.setattr("pyro_llm.lm.sampling_pool._looks_always", lambda device: False)
     counts = []
     for max_tokens in (3, 6):
         state = any_lm.prompt(PROMPT).append(torch.tensor([[5, 6, 7], [5, PAD, PAD], [9, 8, PAD]]))
@@ -218,7 +218,7 @@ def test_rows_that_end_leave_the_batch_and_nothing_changes(any_lm, monkeypatch):
 
     monkeypatch.setattr(type(any_lm._cached_model), "forward", count)
     for compact_at in (0.75, -1.0):
-        monkeypatch.setattr("pyro_llm.lm.token_session._COMPACT_AT", compact_at)
+        monkeypatch.setattr("pyro_llm.lm.sampling_pool._COMPACT_AT", compact_at)
         state = any_lm.prompt(PROMPT).expand((24,))
         first = sample(state, decoding, seed=3)
         after = state.append(first.tokens)

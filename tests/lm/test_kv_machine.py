@@ -60,7 +60,7 @@ class CacheMachine(RuleBasedStateMachine):
         rows = take_rows([(branches.rows, chosen) for branches, chosen in sources], order, lengths, room)
         logits = torch.cat([branches.logits[chosen] for branches, chosen in sources])
         logits = logits[torch.tensor(order).argsort()]
-        self.branches, self.texts = CachedBranches(self.model, rows, logits, lengths), [list(text) for text in texts]
+        self.branches, self.texts = CachedBranches(self.model, rows, logits), [list(text) for text in texts]
 
     def settle(self):
         """A row that has stopped resumes in new branches only: this is where ragged rows are repacked."""
@@ -82,7 +82,7 @@ class CacheMachine(RuleBasedStateMachine):
         sources, texts = [], []
         for prompt, count in zip(PROMPTS, counts, strict=True):
             text = self.lm.encode(prompt)
-            branches = CachedBranches(self.model, self.model.empty(1, torch.device("cpu")), None, [0])
+            branches = CachedBranches(self.model, self.model.empty(1, torch.device("cpu")), None)
             self.read(branches, [text])
             branches.rows = self.model.settle_prompt(branches.rows)
             sources.append((branches, [0] * count))
@@ -137,11 +137,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     def compact(self, staying):
         leaving = [row for row in range(len(self.texts)) if row not in staying]
-        self.branches.retain(torch.tensor(staying))
-        left = self.branches.parts()[-2]
-        self.older.append(
-            (CachedBranches(self.model, left.rows, left.logits, [0] * len(leaving)), [self.texts[i] for i in leaving])
-        )
+        self.older.append((self.branches.select(leaving, room=0), [self.texts[row] for row in leaving]))
+        self.branches = self.branches.select(staying, room=2)
         self.texts = [self.texts[row] for row in staying]
 
     @rule(data=st.data())

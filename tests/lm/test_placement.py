@@ -41,7 +41,7 @@ def forked_rows(cached: CachedModel, after_prompt: int) -> tuple[KVRows, torch.T
 def test_the_token_loop_stays_on_its_device(llama_model: PreTrainedModel, dtype, options, after_prompt):
     decoding = Decoding(4, **options)
     cached = CachedModel(llama_model.to(device=META, dtype=dtype), context_length=64)
-    branches = CachedBranches(cached, *forked_rows(cached, after_prompt), [5, 5, 5])
+    branches = CachedBranches(cached, *forked_rows(cached, after_prompt))
     ending = Terminator(torch.zeros(3, 40, dtype=torch.int32, device=META))
     states, active = ending.begin(3), torch.ones(3, dtype=torch.bool, device=META)
     for index in range(decoding.max_tokens):
