@@ -78,7 +78,7 @@ def test_it_solves_an_easy_problem_now_and_then(lm, tokenizer):
 
 def test_the_reward_rejects_the_misreading_that_its_card_says_it_knows(reward, tokenizer):
     """Misreadings are what it is good at; wrong digits it often accepts, as the card says, so none is tested here."""
-    problem = "Mia has 47 marbles. Tom is 9 years old. Mia buys 21 more. Mia gives 15 to Tom. How many marbles?"
+    problem = "Mia has 47 marbles. 7 children take 6 marbles each. How many marbles does Mia have now?"
 
     def score(step: str) -> float:
         ids = torch.tensor([tokenizer(f"{problem}\n{step}\n")["input_ids"]])
@@ -86,7 +86,7 @@ def test_the_reward_rejects_the_misreading_that_its_card_says_it_knows(reward, t
             wrong, right = reward(input_ids=ids).logits[0, -1].tolist()
         return right - wrong
 
-    assert score("47 + 21 = 68") > 0 > score("47 + 9 = 56")
+    assert score("7 * 6 = 42") > 0 > score("47 - 6 = 41")
 
 
 def test_the_reward_says_how_to_read_it(reward):

@@ -54,6 +54,7 @@ def figures() -> dict[str, Any]:
             "completions_a_label": rollouts.TRIES,
             "vocabulary": tokenizer.VOCABULARY,
             "seconds": files.read_figures("seconds"),
+            "processor_seconds": files.read_figures("processor_seconds"),
         },
         "lm": files.read_figures("lm"),
         "reward": files.read_figures("reward"),

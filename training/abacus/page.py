@@ -104,7 +104,7 @@ def write(card: dict[str, Any]) -> str:
     data, training, lm, reward, commands = (card[k] for k in ("data", "training", "lm", "reward", "commands"))
     rejections = reward["failures"]["right_rejected_by_lines_left"]
     far, near = max(rejections, key=int), min(rejections, key=int)
-    minutes = sum(training["seconds"].values()) / 60
+    minutes, of_processors = (sum(training[key].values()) / 60 for key in ("seconds", "processor_seconds"))
     return wrapped(f"""# abacus
 
 A causal language model of {training["lm_parameters"]:,} parameters that solves short arithmetic problems line by
@@ -113,8 +113,8 @@ line, and a process reward model of {training["reward_parameters"]:,} parameters
 else: they are no assistants, and their arithmetic is wrong on purpose.
 
 This page is written by `{commands["card"]}` from `card.json`; `{commands["everything"]}` makes everything again, in
-{minutes:.0f} minutes of wall time when last measured, on two cores that other work may have shared. Errors after ±
-are standard errors over problems.
+{of_processors:.0f} minutes of processor time when last measured, spread over two cores ({minutes:.0f} minutes of wall
+time, other work sharing the cores). Errors after ± are standard errors over problems.
 
 ## Use
 

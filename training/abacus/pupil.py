@@ -38,33 +38,35 @@ class Habits:
 
 HABITS = Habits(
     misread={
-        "gain": 0.004,
-        "loss": 0.004,
-        "times": 0.02,
-        "share": 0.02,
-        "groups": 0.02,
-        "each": 0.05,
-        "more": 0.05,
+        "gain": 0.002,
+        "loss": 0.002,
+        "times": 0.01,
+        "share": 0.01,
+        "groups": 0.01,
+        "each": 0.5,
+        "more": 0.02,
         "fewer": 0.55,
         "fold": 0.55,
         "aside": 0.55,
-        "plus": 0.004,
-        "minus": 0.004,
-        "product": 0.01,
-        "quotient": 0.01,
-        "plus product": 0.05,
-        "minus product": 0.1,
-        "plus bracket": 0.04,
+        "plus": 0.002,
+        "minus": 0.002,
+        "product": 0.002,
+        "quotient": 0.002,
+        "plus product": 0.02,
+        "minus product": 0.5,
+        "plus bracket": 0.02,
         "minus bracket": 0.55,
     },
-    skip=0.004,
-    carry=(0.02, 0.05),
-    borrow=(0.03, 0.55),
-    product=0.05,
-    quotient=0.02,
-    digit=0.005,
+    skip=0.001,
+    carry=(0.002, 0.01),
+    borrow=(0.005, 0.3),
+    product=0.01,
+    quotient=0.005,
+    digit=0.001,
 )
-"""All kinds of slips now and then, and some that are likelier than the right move."""
+"""Misconceptions, some of them likelier than the right move, and few careless slips besides.
+
+A misconception is what a majority vote cannot mend, and what a reader of the problem can see."""
 
 
 def carries(left: int, right: int) -> list[int]:

@@ -43,7 +43,7 @@ class Phase:
 
 PHASES = (
     Phase("a teacher", 3_000, 3e-3, 0, WIDEST, 0.0, seed=2),
-    Phase("a pupil", 2_000, 2e-3, 10**6, LARGEST, 1.0, seed=3),
+    Phase("a pupil", 2_500, 2e-3, 10**6, LARGEST, 1.0, seed=3),
 )
 
 
