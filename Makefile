@@ -6,7 +6,7 @@ PYTHON312 ?= python3.12
 ARVIZ1 := .venv-arviz1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Then the number of marbles becomes 2 times as large. How many marbles does Mia have in the end?
+DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Tom has 15 fewer than Mia and gives Mia all of them. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-runtime bench-gpu bench-page \
