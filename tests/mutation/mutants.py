@@ -113,8 +113,8 @@ MUTANTS = (
     Mutant(
         "weights in float32 at large N: those of the evidence",
         "ops/population.py",
-        "self.log_weights = self.log_weights + log_factor",
-        "self.log_weights = (self.log_weights + log_factor).float()",
+        "self.log_weights = before + log_factor",
+        "self.log_weights = (before + log_factor).float()",
         (LARGE_POPULATIONS,),
     ),
 )

@@ -3,7 +3,7 @@
 The queries of all rows of a prompt are one matrix against its keys, so that these are read once instead of once a row.
 Softmax over the union of two sets of keys is the mean of the softmaxes over each, weighted by their normalisers
 (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; for a shared prefix: Juravsky et al.,
-"Hydragen", 2024). Scores are exponentiated and summed in float32.
+"Hydragen", 2024). Scores are exponentiated and summed in float32 at least.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Partial:
     def of(cls, scores: Tensor, value: Tensor) -> _Partial:
         peak = scores.amax(-1, keepdim=True)
         weights = (scores - peak).exp_()
-        return cls(peak, weights.sum(-1, keepdim=True), (weights.to(value.dtype) @ value).float())
+        return cls(peak, weights.sum(-1, keepdim=True), _wide(weights.to(value.dtype) @ value))
 
     def merged(self, other: _Partial) -> _Partial:
         peak = torch.maximum(self.peak, other.peak)
@@ -134,7 +134,7 @@ class _Partial:
 def _own(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> _Partial:
     """Each row's queries, `[rows, key_heads, group, length, head_dim]`, against its own slots."""
     rows, heads, group, length, head_dim = query.shape
-    scores = (query.reshape(rows, heads, group * length, head_dim) @ key.transpose(-1, -2)).float()
+    scores = _wide(query.reshape(rows, heads, group * length, head_dim) @ key.transpose(-1, -2))
     if bias is not None:
         scores.view(rows, heads, group, length, -1).add_(bias[:, None, None])
     part = _Partial.of(scores, value)
@@ -145,13 +145,18 @@ def _shared(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> _
     """All rows' queries as one matrix against the keys of a prompt, `[key_heads, tokens, head_dim]`."""
     rows, heads, group, length, head_dim = query.shape
     together = query.transpose(0, 1).reshape(heads, rows * group * length, head_dim)
-    scores = torch.bmm(together, key.transpose(1, 2)).float()
+    scores = _wide(torch.bmm(together, key.transpose(1, 2)))
     if bias is not None:
         scores.view(heads, rows, group, length, -1).add_(bias[:, None])
     part = _Partial.of(scores, value)
     return _Partial(
         *(of.view(heads, rows, group, length, -1).transpose(0, 1) for of in (part.peak, part.mass, part.total))
     )
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """In float32 where they are half as wide, else as they are."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def _bias(allowed: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def branches(monkeypatch):
             patch.setattr(torch, "rand", lambda *shape, **options: middles)
             return real_multinomial(log_weights, num_offspring, generator)
 
-    for module in ("lm.token_session", "distributions.tilted_next_token"):
+    for module in ("lm.drawing", "distributions.tilted_next_token"):
         monkeypatch.setattr(f"pyro_llm.{module}.draw", draw)
     monkeypatch.setitem(resampling.RESAMPLING_SCHEMES, "multinomial", multinomial)
     return walker
