@@ -47,7 +47,7 @@ def exact_mean(seen: Tensor) -> tuple[float, float]:
 def program(seen: Tensor) -> Tensor:
     """The model as a program."""
     state = {"x": torch.tensor(0.0)}
-    for t in loop("time", len(seen), state):
+    for t in loop("time", len(seen), state, unbroken=True):
         state["x"] = pyro.sample(f"x_{t}", dist.Normal(DRIFT * state["x"], STEP_SCALE))
         pyro.sample(f"y_{t}", dist.Normal(state["x"], NOISE_SCALE), obs=seen[t])
     return state["x"]

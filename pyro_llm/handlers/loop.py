@@ -15,8 +15,12 @@ class LoopPosition(Protocol):
         """Called before iteration `t`; may put another state in `state` and return the iteration to go on with."""
         ...
 
-    def close(self) -> None:
-        """Called when the loop is left."""
+    def resample(self, state: MutableMapping[str, Any]) -> None:
+        """Called between two iterations of an unbroken loop; may put what the particles' ancestors hold in `state`."""
+        ...
+
+    def close(self, broken: bool) -> None:
+        """Called when the loop is left; `broken` if it is unbroken by declaration and has not come to its end."""
         ...
 
 
@@ -25,7 +29,9 @@ def _enter_loop() -> LoopPosition | None:
     return None
 
 
-def loop(name: str, num_iterations: int, state: MutableMapping[str, Any]) -> Iterator[int]:
+def loop(
+    name: str, num_iterations: int, state: MutableMapping[str, Any], *, unbroken: bool = False
+) -> Iterator[int]:
     """Iterate over `range(num_iterations)`, resumably: what SMC replays then stays short however long the loop is.
 
     Everything that one iteration hands to the next must be in `state`. Outside an inference engine this is
@@ -33,6 +39,12 @@ def loop(name: str, num_iterations: int, state: MutableMapping[str, Any]) -> Ite
     its beginning: it re-enters one iteration before the last, `state` holding what it held then for the ancestors of
     each particle. So a program of T iterations costs O(T) site visits instead of O(T^2), with the same results to the
     bit. The first restart replays everything and checks that the state so restored is right.
+
+    Going one iteration back is needed because an iteration may end the loop, by `break`, and might do so for the
+    ancestors. If it never does, say `unbroken=True`: then resampling takes place between two iterations, without a
+    restart and without replaying anything, as long as nothing but `state` can hold values of particles (no latent site
+    comes before the loop) and the iteration before began with a latent site. Where all iterations do, results are those
+    of replay to the bit; where only some do, resampling may precede a factor of the iteration that replay would await.
 
     A loop inside a loop is replayed with the iteration of the outer one; only the outermost is resumed.
 
@@ -42,6 +54,8 @@ def loop(name: str, num_iterations: int, state: MutableMapping[str, Any]) -> Ite
         state: a dictionary of tensors with the particles on the left, of `TextState`s or other objects with
             `map_tensors`, of lists, tuples and dictionaries of those, and of values common to all particles. Tensors
             that all particles share stay outside.
+        unbroken: a promise that all iterations always take place: none leaves the loop by `break`, `return` or an
+            exception. Only makes inference faster.
 
     Yields:
         The number of the iteration.
@@ -50,6 +64,7 @@ def loop(name: str, num_iterations: int, state: MutableMapping[str, Any]) -> Ite
         TypeError: `state` is no dictionary.
         DuplicateSiteError: under an engine, two loops have the same name.
         ReplayError: under an engine, an iteration depends on more than `state` and the arguments of the program.
+        OptionError: under an engine, when the program has ended, an unbroken loop was left before its end.
 
     Examples:
         >>> import torch, pyro, pyro.distributions as dist
@@ -63,15 +78,18 @@ def loop(name: str, num_iterations: int, state: MutableMapping[str, Any]) -> Ite
     if not isinstance(state, MutableMapping):
         raise TypeError(f"loop({name!r}): state must be a dictionary, not {type(state).__name__}.")
     position = _enter_loop(name=name)
+    if position is None:
+        yield from range(num_iterations)
+        return
     t = 0
     try:
         while True:
-            if position is not None:
-                t = position.checkpoint(t, state)
+            t = position.checkpoint(t, state)
             if t >= num_iterations:
                 return
+            if unbroken:
+                position.resample(state)
             yield t
             t += 1
     finally:
-        if position is not None:
-            position.close()
+        position.close(broken=unbroken and t < num_iterations)

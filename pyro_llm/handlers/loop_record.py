@@ -7,9 +7,12 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pyro_llm.errors import DuplicateSiteError, ReplayError
+from pyro_llm.errors import DuplicateSiteError, OptionError, ReplayError
 from pyro_llm.handlers.record import REPLAY_ADVICE, SiteRecord
 from pyro_llm.handlers.structures import agree, copy_structure, tensors_of
+
+
+CHECKED_REPLAYS = 2
 
 
 class Resumable(Protocol):
@@ -24,6 +27,10 @@ class Resumable(Protocol):
 
     def carry(self, value: Any, generation: int) -> Any:
         """A structure recorded in an earlier generation, for the present particles."""
+        ...
+
+    def resample_in_place(self) -> bool:
+        """Resample if that is due, where the program holds values of particles only in what will be carried."""
         ...
 
 
@@ -55,7 +62,7 @@ class LoopRecords:
         self._engine = engine
         self._records: dict[str, LoopRecord] = {}
         self._met: set[str] = set()
-        self._open: list[_RecordedPosition] = []
+        self._positions: list[_RecordedPosition] = []  # of the outermost loops of the present execution
 
     def fork(self, engine: Resumable) -> LoopRecords:
         """The same checkpoints for another engine, that goes on by itself."""
@@ -66,17 +73,30 @@ class LoopRecords:
     def begin(self) -> None:
         """Start a new execution."""
         self._met = set()
-        self._open = []
+        self._positions = []
+
+    def end(self) -> None:
+        """Check an execution that has ended normally.
+
+        Raises:
+            OptionError: it left a loop that was declared unbroken.
+        """
+        for position in self._positions:
+            if position.broken:
+                raise OptionError(
+                    f"loop({position.name!r}, unbroken=True) was left before its last iteration, by `break`, `return` "
+                    "or an exception. Leave `unbroken` out."
+                )
 
     def enter(self, name: str) -> _RecordedPosition | None:
         """The position in an outermost loop; None, a plain loop, in one that is inside another."""
         if name in self._met:
             raise DuplicateSiteError(f"The loop {name!r} occurs twice in one execution. Give each a name of its own.")
         self._met.add(name)
-        if any(position.is_open for position in self._open):
+        if self._positions and self._positions[-1].is_open:
             return None
         position = _RecordedPosition(name, self._records.setdefault(name, LoopRecord()), self._engine)
-        self._open = [position]
+        self._positions.append(position)
         return position
 
 
@@ -84,9 +104,11 @@ class _RecordedPosition:
     """The place of one execution in a loop (see `LoopPosition`)."""
 
     def __init__(self, name: str, record: LoopRecord, engine: Resumable) -> None:
-        self.name, self.is_open = name, True
+        self.name, self.is_open, self.broken = name, True, False
         self._record, self._engine = record, engine
         self._entering = True
+        sites = engine.record.sites[: engine.record.cursor]
+        self._holds_all = not any(site.kind == "latent" for site in sites)  # no variable from before has particles
 
     def checkpoint(self, t: int, state: MutableMapping[str, Any]) -> int:
         last = self._record.last
@@ -101,12 +123,21 @@ class _RecordedPosition:
             snapshot = copy_structure(dict(state))
             self._record.last_but_one = last
             self._record.last = _Checkpoint(t, snapshot, self._engine.generation, self._engine.record.cursor)
-        elif t == last.t and self._record.replays <= 2:
+        elif t == last.t and self._record.replays <= CHECKED_REPLAYS:
             self._compare(last, state)
         return t
 
-    def close(self) -> None:
-        self.is_open = False
+    def resample(self, state: MutableMapping[str, Any]) -> None:
+        before, last, sites = self._record.last_but_one, self._record.last, self._engine.record.sites
+        if before is None or last is None or self._record.replays < CHECKED_REPLAYS or not self._holds_all:
+            return
+        at_the_frontier = last.cursor == self._engine.record.cursor == len(sites)
+        began_with_latent = before.cursor < last.cursor and sites[before.cursor].kind == "latent"
+        if at_the_frontier and began_with_latent and self._engine.resample_in_place():
+            self._resume(last, state)
+
+    def close(self, broken: bool) -> None:
+        self.is_open, self.broken = False, broken
 
     def _resume(self, target: _Checkpoint, state: MutableMapping[str, Any]) -> int:
         restored = copy_structure(self._engine.carry(target.state, target.generation))

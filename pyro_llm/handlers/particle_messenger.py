@@ -71,6 +71,7 @@ class ParticleMessenger(Messenger):
         """Check an execution that has ended normally."""
         self._watch.end("the end of the program")
         self.record.end()
+        self._loops.end()
 
     @property
     def generation(self) -> int:
@@ -80,6 +81,15 @@ class ParticleMessenger(Messenger):
     def carry(self, value: Any, generation: int) -> Any:
         """A structure recorded in an earlier generation, for the present particles."""
         return self.axis.gather(value, self.population.lineage.ancestors_in(generation))
+
+    def resample_in_place(self) -> bool:
+        """Resample if that is due; for a loop that will carry on all that the program holds of the particles."""
+        if self.look_ahead is not None or not self.population.may_resample:  # it needs the site that comes next
+            return False
+        self._watch.end("the next iteration of a loop")
+        resampled = self.population.resample_degenerate_runs()
+        self._watch.begin("the iteration before")
+        return resampled
 
     def _pyro_loop(self, msg: Any) -> None:
         msg["value"] = self._loops.enter(msg["name"])

@@ -97,6 +97,7 @@ class ScalarMessenger(Messenger):
             return
         self._watch.end("the end of the program")
         self.record.end()
+        self.loops.end()
         self.returned, self.ended = returned, True
 
     def answer(self, result: Any) -> None:
@@ -113,6 +114,10 @@ class ScalarMessenger(Messenger):
     def carry(self, value: Any, generation: int) -> Any:
         """The structure itself."""
         return value
+
+    def resample_in_place(self) -> bool:
+        """Never: what is resampled is all executions together."""
+        return False
 
     def _pyro_loop(self, msg: Any) -> None:
         msg["value"] = self.loops.enter(msg["name"])

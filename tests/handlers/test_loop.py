@@ -4,10 +4,10 @@ import pyro.poutine as poutine
 import pytest
 import torch
 
-from pyro_llm.errors import DuplicateSiteError, ReplayError
+from pyro_llm.errors import DuplicateSiteError, HiddenRandomnessError, OptionError, ReplayError
 from pyro_llm.handlers.loop import loop
 from pyro_llm.handlers.particle_messenger import ParticleMessenger
-from pyro_llm.infer import SMC
+from pyro_llm.infer import SMC, ParticleGibbs
 
 OBSERVATIONS = torch.tensor([0.3, 1.4, -0.2, 2.0, 2.2, 1.0, 3.5, 0.2, -1.0, 0.4, 0.0, 1.1])
 
@@ -28,6 +28,13 @@ def plain(observations):
 def resumable(observations):
     state = {"x": torch.tensor(0.0)}
     for t in loop("time", len(observations), state):
+        state["x"] = step(t, state["x"], observations[t])
+    return state["x"]
+
+
+def unbroken(observations):
+    state = {"x": torch.tensor(0.0)}
+    for t in loop("time", len(observations), state, unbroken=True):
         state["x"] = step(t, state["x"], observations[t])
     return state["x"]
 
@@ -71,8 +78,9 @@ def test_outside_inference_it_is_a_range():
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 1.0])
-def test_results_are_those_of_plain_replay_to_the_bit(threshold):
-    expected, found = (run(model, OBSERVATIONS, ess_threshold=threshold) for model in (plain, resumable))
+@pytest.mark.parametrize("model", [resumable, unbroken])
+def test_results_are_those_of_plain_replay_to_the_bit(threshold, model):
+    expected, found = (run(model, OBSERVATIONS, ess_threshold=threshold) for model in (plain, model))
     assert expected.stats.resampled.sum() > 2
     assert_same_posterior(expected, found)
     assert torch.equal(expected.returns, found.returns)
@@ -87,6 +95,7 @@ def test_visits_are_linear_in_the_number_of_iterations(visits):
     short, long = count(resumable, 20), count(resumable, 80)
     assert long < 5 * short and long < 5 * 2 * 80
     assert count(plain, 80) > 10 * long
+    assert count(unbroken, 80) < 2 * 80 + 20  # each site once, but for the first restarts, which check the state
 
 
 def test_an_early_end_is_that_of_plain_replay():
@@ -203,3 +212,69 @@ def test_scalar_particles_resume_too():
     assert posterior.stats.resampled.any()
     ups = sum((posterior.samples[f"x_{t}"] > 0).long() for t in range(8))
     assert torch.equal(posterior.returns, ups)
+
+
+def test_particle_gibbs_on_an_unbroken_loop():
+    def chains(model, ancestor_sampling):
+        pyro.set_rng_seed(0)
+        options = {"num_chains": 3, "warmup": 1, "ess_threshold": 1.0, "ancestor_sampling": ancestor_sampling}
+        return ParticleGibbs(model, 5, 4, **options, progress=False).run(OBSERVATIONS)
+
+    for ancestor_sampling in (False, True):
+        expected, found = (chains(model, ancestor_sampling) for model in (plain, unbroken))
+        assert all(torch.equal(expected.samples[name], found.samples[name]) for name in expected.samples)
+
+
+def test_what_comes_before_an_unbroken_loop_may_be_used_in_it():
+    """A variable from before the loop holds values of particles, which only a restart replaces."""
+
+    def drifting(iterate):
+        drift = pyro.sample("drift", dist.Normal(0.0, 1.0))
+        state = {"x": torch.tensor(0.0)}
+        for t in iterate(state):
+            state["x"] = step(t, state["x"] + drift, OBSERVATIONS[t])
+        return state["x"]
+
+    expected = run(lambda: drifting(lambda state: range(12)))
+    assert_same_posterior(expected, run(lambda: drifting(lambda state: loop("t", 12, state, unbroken=True))))
+
+
+def test_an_unbroken_loop_whose_iterations_begin_with_a_factor():
+    """Before a factor no population is resampled, as it may be the last."""
+
+    def factor_first(iterate):
+        state = {"x": torch.zeros(60)}
+        for t in iterate(state):
+            pyro.sample(f"y_{t}", dist.Normal(state["x"], 0.4), obs=OBSERVATIONS[t])
+            state["x"] = pyro.sample(f"x_{t}", dist.Normal(0.9 * state["x"], 1.0))
+        pyro.sample("end", dist.Normal(state["x"], 0.4), obs=torch.tensor(1.0))
+
+    expected = run(lambda: factor_first(lambda state: range(12)))
+    assert expected.stats.resampled.sum() > 2
+    assert_same_posterior(expected, run(lambda: factor_first(lambda state: loop("t", 12, state, unbroken=True))))
+
+
+def test_an_unbroken_loop_that_is_left_is_an_error():
+    def left():
+        state = {"x": torch.tensor(0.0)}
+        for t in loop("time", 12, state, unbroken=True):
+            state["x"] = step(t, state["x"], OBSERVATIONS[t])
+            if t == 8:
+                break
+
+    assert poutine.trace(left).get_trace().nodes["x_8"]
+    for mode in ("vectorized", "scalar"):
+        with pytest.raises(OptionError, match=r"loop\('time', unbroken=True\) was left before its last iteration"):
+            run(left, particles=mode, num_particles=4)
+
+
+def test_hidden_draws_in_an_unbroken_loop_are_noticed():
+    def hidden():
+        state = {"x": torch.tensor(0.0)}
+        for t in loop("time", 12, state, unbroken=True):
+            state["x"] = step(t, state["x"], OBSERVATIONS[t])
+            if t > 8:
+                torch.rand(())
+
+    with pytest.raises(HiddenRandomnessError, match="between site 'y_9' and the next iteration of a loop"):
+        run(hidden, ess_threshold=1.0)
