@@ -247,7 +247,7 @@ def test_an_unbroken_loop_whose_iterations_begin_with_a_factor():
         for t in iterate(state):
             pyro.sample(f"y_{t}", dist.Normal(state["x"], 0.4), obs=OBSERVATIONS[t])
             state["x"] = pyro.sample(f"x_{t}", dist.Normal(0.9 * state["x"], 1.0))
-        pyro.sample("end", dist.Normal(state["x"], 0.4), obs=torch.tensor(1.0))
+            pyro.factor(f"z_{t}", -state["x"].abs())
 
     expected = run(lambda: factor_first(lambda state: range(12)))
     assert expected.stats.resampled.sum() > 2
