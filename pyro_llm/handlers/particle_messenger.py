@@ -14,10 +14,11 @@ from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.loop_record import LoopRecords
 from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scaled, scored
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
-from pyro_llm.handlers.randomness import RandomnessWatch
+from pyro_llm.handlers.randomness import RandomnessWatch, draws_only_from_torch
 from pyro_llm.handlers.record import Site, SiteRecord
 from pyro_llm.handlers.structures import ParticleAxis
 from pyro_llm.handlers.twist import evaluated
+from pyro_llm.ops.conditional import FutureNeeded
 from pyro_llm.ops.population import Population
 
 PARTICLE_PLATE = "_pyro_llm_particles"
@@ -55,6 +56,7 @@ class ParticleMessenger(Messenger):
         self.restarts = -1
         self._loops = LoopRecords(self)
         self._watch = RandomnessWatch()
+        self._calls_back = population.calls_back or look_ahead is not None  # functions of the user's, which may draw
         self._proposals: dict[str, Any] = {}  # that the values of sites which are being met were drawn from
 
     def __enter__(self) -> ParticleMessenger:
@@ -66,6 +68,11 @@ class ParticleMessenger(Messenger):
                 site.fn = None
         self._watch.begin()
         return super().__enter__()
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        if exc_type in (Restart, FutureNeeded):
+            self._watch.end("a restart")
 
     def finish(self) -> None:
         """Check an execution that has ended normally."""
@@ -86,7 +93,7 @@ class ParticleMessenger(Messenger):
         """Resample if that is due; for a loop that will carry on all that the program holds of the particles."""
         if self.look_ahead is not None or not self.population.may_resample:  # it needs the site that comes next
             return False
-        self._watch.end("the next iteration of a loop")
+        self._watch.end("the next iteration of a loop", only_torch=not self._calls_back)
         resampled = self.population.resample_degenerate_runs()
         self._watch.begin("the iteration before")
         return resampled
@@ -114,7 +121,8 @@ class ParticleMessenger(Messenger):
         kind = kind_of(msg)
         site = self.record.visit(msg["name"], kind)
         if site is None:
-            self._watch.end(f"site {msg['name']!r}")
+            calls_back = self._calls_back or "proposal" in msg["infer"]
+            self._watch.end(f"site {msg['name']!r}", only_torch=not calls_back and draws_only_from_torch(msg["fn"]))
             check_plates(msg, PARTICLE_PLATE, self.axis.dim)
             if kind == "latent" and not msg["done"]:
                 self._resample_or_propose(msg)

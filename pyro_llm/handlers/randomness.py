@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import random
-import struct
-import sys
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pyro_llm.errors import HiddenRandomnessError
 
-_WORDS = 624  # of a Mersenne twister, with the place among them: what both global generators are by default
-
-
-class _PythonState:
-    """The state of Python's global generator, by value.
-
-    `random.getstate()` makes an object of each word, which would take a large part of the time of watching. In CPython
-    the place and the words follow the head of the generator; that they do is checked once, against `getstate`.
-    """
-
-    def __init__(self) -> None:
-        self._generator: random.Random = random.random.__self__  # type: ignore[attr-defined]
-        self._address: int | None = None
-        if sys.implementation.name == "cpython" and type(self._generator) is random.Random:
-            self._address = id(self._generator) + object.__basicsize__
-            place_and_words = struct.unpack(f"@i{_WORDS}I", self._read())
-            if (*place_and_words[1:], place_and_words[0]) != random.getstate()[1]:
-                self._address = None
-
-    def now(self) -> tuple[Any, ...]:
-        """The present state."""
-        if self._address is None:
-            return random.getstate()
-        return (self._read(), self._generator.gauss_next)  # type: ignore[attr-defined]
-
-    def _read(self) -> bytes:
-        assert self._address is not None
-        return ctypes.string_at(self._address, 4 * _WORDS + 4)
+_WORDS = 624  # of a Mersenne twister, NumPy's global generator by default; the place among them follows
+_CLOSE_CHECKS = 64
+_CHECKS_A_READING = 16
 
 
 class _NumpyState:
@@ -73,34 +46,16 @@ class _NumpyState:
         return self._full
 
 
-_python_state, _numpy_state = _PythonState(), _NumpyState()
+_numpy_state = _NumpyState()
 
 
-class GeneratorStates(NamedTuple):
-    """The states of the global random number generators of torch, NumPy and Python at one moment."""
+def _torch_state() -> tuple[bytes, list[bytes]]:
+    """The states of torch's generators, by value."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state().numpy().tobytes(), [state.numpy().tobytes() for state in cuda]
 
-    torch: Tensor
-    cuda: tuple[Tensor, ...]
-    numpy: tuple[Any, ...]
-    python: tuple[Any, ...]
 
-    @classmethod
-    def now(cls) -> GeneratorStates:
-        """The present states."""
-        cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
-        return cls(torch.get_rng_state(), cuda, _numpy_state.now(), _python_state.now())
-
-    def changed_since(self, earlier: GeneratorStates) -> list[str]:
-        """The libraries whose generator has been used since."""
-        changed = []
-        same_cuda = len(self.cuda) == len(earlier.cuda) and all(map(torch.equal, self.cuda, earlier.cuda))
-        if not torch.equal(self.torch, earlier.torch) or not same_cuda:
-            changed.append("torch")
-        if self.numpy != earlier.numpy:
-            changed.append("numpy")
-        if self.python != earlier.python:
-            changed.append("random")
-        return changed
+_READ: dict[str, Callable[[], Any]] = {"torch": _torch_state, "numpy": _numpy_state.now, "random": random.getstate}
 
 
 class RandomnessWatch:
@@ -108,36 +63,57 @@ class RandomnessWatch:
 
     It compares the states of the generators at the end of one site with those at the beginning of the next, so what
     sites draw themselves is left out.
+
+    Reading the state of Python's generator takes longer than a site of a small program. So it is read at each of the
+    first checks, which find most programs out, and later at some only. No draw escapes this, as the state is held
+    against the one that was read last, unless something was free to draw in between, before which it is read always;
+    only the place that the error names is less exact.
     """
 
     def __init__(self) -> None:
-        self._before: GeneratorStates | None = None
-        self._place = ""
+        self._last: dict[str, tuple[Any, str]] = {}  # the state of each library that may not draw, and where it was read
+        self._checks = 0
 
     @property
     def watching(self) -> bool:
         """Whether draws are noticed at present."""
-        return self._before is not None
+        return "torch" in self._last
 
     def begin(self, place: str = "the beginning of the program") -> None:
         """Watch from here on."""
-        self._before, self._place = GeneratorStates.now(), place
+        for library, read in _READ.items():
+            if library not in self._last:
+                self._last[library] = read(), place
 
-    def check(self, place: str) -> None:
-        """Raise if anything was drawn since the last check."""
-        if self._before is None:
-            return
-        libraries = GeneratorStates.now().changed_since(self._before)
-        if libraries:
-            raise HiddenRandomnessError(
-                f"The program drew random numbers ({', '.join(libraries)}) outside any visible sample site, between "
-                f"{self._place} and {place}. They belong to no particle and no site, and when the program is executed "
-                "again after resampling they are others. Draw them by `pyro.sample`, not hidden by `poutine.block`, "
-                "or draw them once before the inference (`pyro.param` takes a function that does)."
-            )
-        self._place = place
+    def check(self, place: str, thorough: bool = False) -> None:
+        """Raise if anything was drawn since the last check; if not `thorough`, maybe later."""
+        self._checks += 1
+        thorough = thorough or self._checks <= _CLOSE_CHECKS or self._checks % _CHECKS_A_READING == 0
+        for library, (state, since) in self._last.items():
+            if library == "random" and not thorough:
+                continue
+            if _READ[library]() != state:
+                raise HiddenRandomnessError(
+                    f"The program drew random numbers ({library}) outside any visible sample site, between {since} and "
+                    f"{place}. They belong to no particle and no site, and when the program is executed again after "
+                    "resampling they are others. Draw them by `pyro.sample`, not hidden by `poutine.block`, or draw "
+                    "them once before the inference (`pyro.param` takes a function that does)."
+                )
+            self._last[library] = state, place
 
-    def end(self, place: str) -> None:
-        """Check, and watch no more until the next `begin`."""
-        self.check(place)
-        self._before = None
+    def end(self, place: str, only_torch: bool = False) -> None:
+        """Check, and watch no more until the next `begin`.
+
+        Args:
+            place: what follows.
+            only_torch: whether that is known to draw from torch's generators only; the others then stay watched.
+        """
+        self.check(place, thorough=not only_torch)
+        self._last = {library: last for library, last in self._last.items() if only_torch and library != "torch"}
+
+
+def draws_only_from_torch(fn: Any) -> bool:
+    """Whether a distribution is known to use torch's generators only: one of torch or Pyro, given by parameters."""
+    while type(fn).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
+        fn = fn.base_dist
+    return type(fn).__module__.startswith(("torch.", "pyro.")) and bool(getattr(fn, "arg_constraints", None))

@@ -61,6 +61,7 @@ class Population:
         self.steps: list[Step] = []
         self.islands = Islands(island_threshold)
         self.never_resamples = resample_when is None and ess_threshold == 0  # within runs, whatever the weights
+        self.calls_back = on_step is not None or resample_when is not None  # functions from outside
         self._scheme = resampling_scheme(resampling)
         self._is_degenerate = ess_below(ess_threshold) if resample_when is None else checked(resample_when)
         self._on_step = on_step

@@ -1,3 +1,5 @@
+import random
+
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
@@ -278,3 +280,16 @@ def test_hidden_draws_in_an_unbroken_loop_are_noticed():
 
     with pytest.raises(HiddenRandomnessError, match="between site 'y_9' and the next iteration of a loop"):
         run(hidden, ess_threshold=1.0)
+
+
+@pytest.mark.parametrize("iterate", [lambda state: range(90), lambda state: loop("t", 90, state, unbroken=True)])
+def test_a_hidden_draw_late_in_a_long_program_is_noticed(iterate):
+    def hidden():
+        state = {"x": torch.tensor(0.0)}
+        for t in iterate(state):
+            state["x"] = step(t, state["x"], torch.tensor(0.0))
+            if t == 80:
+                random.random()
+
+    with pytest.raises(HiddenRandomnessError, match=r"\(random\)"):
+        run(hidden, num_particles=3, num_runs=1)

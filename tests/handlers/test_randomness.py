@@ -1,11 +1,12 @@
 import random
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_llm.errors import HiddenRandomnessError
-from pyro_llm.handlers.randomness import RandomnessWatch
+from pyro_llm.handlers.randomness import RandomnessWatch, draws_only_from_torch
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,43 @@ def test_another_generator_of_numpy_is_watched():
             watch.check("site 'b'")
     finally:
         np.random.mtrand.set_bit_generator(default)
+
+
+@pytest.mark.parametrize(("draw", "library"), [(np.random.rand, "numpy"), (random.random, "random")])
+def test_a_draw_is_noticed_however_seldom_generators_are_read(draw, library):
+    watch = RandomnessWatch()
+    for site in range(1000):
+        watch.begin(f"site {site}")
+        if site == 800:
+            draw()
+        if site < 800:
+            watch.end(f"site {site + 1}", only_torch=True)
+    with pytest.raises(HiddenRandomnessError, match=rf"\({library}\).*between site (7\d\d|800) and the end"):
+        watch.end("the end")
+
+
+def test_what_may_draw_is_not_taken_for_a_hidden_draw():
+    watch = RandomnessWatch()
+    for site in range(200):
+        watch.begin()
+        watch.end(f"site {site}", only_torch=site % 2 == 0)
+        torch.rand(())
+        if site % 2:
+            random.random()
+            np.random.rand()
+    watch.begin()
+    watch.end("the end")
+
+
+def test_distributions_that_draw_only_from_torch():
+    class Own(dist.Normal):
+        def sample(self, sample_shape=()):
+            return torch.tensor(random.random())
+
+    transforms = [torch.distributions.transforms.ExpTransform()]
+    known = [dist.Normal(0.0, 1.0), dist.Normal(0.0, torch.ones(2)).to_event(1), dist.Bernoulli(0.5).mask(False)]
+    unknown = [Own(0.0, 1.0), Own(0.0, torch.ones(2)).to_event(1), random.random]
+    unknown += [dist.TransformedDistribution(Own(0.0, 1.0), transforms)]
+    unknown += [dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), Own(torch.zeros(2), 1.0))]
+    assert all(map(draws_only_from_torch, known))
+    assert not any(map(draws_only_from_torch, unknown))
