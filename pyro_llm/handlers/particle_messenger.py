@@ -184,11 +184,9 @@ class ParticleMessenger(Messenger):
 
     def log_prior(self) -> Tensor:
         """Sum of the log-probabilities of each particle's latent values; NaN if a distribution has none. `[R, N]`."""
-        total = torch.zeros(self.axis.size, dtype=torch.float64)
-        for site in self.record.sites:
-            if site.log_prob is not None:
-                total = total + self.population.lineage.carry(site.log_prob.detach().cpu().double(), site.met)
-        return total.reshape(self.axis.num_runs, self.axis.num_particles)
+        sites = [(site.log_prob, site.met) for site in self.record.sites if site.log_prob is not None]
+        total = self.population.lineage.sum((log_prob.detach().cpu(), met) for log_prob, met in sites)
+        return total.expand(self.axis.size).reshape(self.axis.num_runs, self.axis.num_particles)
 
     def _present_value(self, site: Site) -> Any:
         site.check_unchanged()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -49,3 +51,27 @@ class Lineage:
         """
         index = self.ancestors_in(generation)
         return tensor if index is None else torch.index_select(tensor, 0, index.to(tensor.device))
+
+    def sum(self, recorded: Iterable[tuple[Tensor, int]]) -> Tensor:
+        """The sum of what each present slot's ancestors have recorded, in float64. A scalar 0 if there is nothing.
+
+        Args:
+            recorded: values by slot, `[P]`, and the generation they were recorded in, which must not decrease.
+
+        Returns:
+            Float64 `[P]`.
+
+        >>> lineage = Lineage()
+        >>> lineage.resample(torch.tensor([1, 1, 2]))
+        >>> lineage.sum([(torch.tensor([1.0, 2.0, 3.0]), 0), (torch.tensor([10.0, 20.0, 30.0]), 1)])
+        tensor([12., 22., 33.], dtype=torch.float64)
+        """
+        total, reached = torch.zeros((), dtype=torch.float64), 0
+        for values, generation in recorded:
+            total, reached = self._descend(total, reached, generation) + values.double(), generation
+        return self._descend(total, reached, self.generation)
+
+    def _descend(self, total: Tensor, generation: int, to: int) -> Tensor:
+        for ancestors in self._ancestors[generation:to] if total.dim() else ():
+            total = total.index_select(0, ancestors)
+        return total

@@ -56,6 +56,7 @@ class Population:
     ) -> None:
         self.num_runs, self.num_particles = num_runs, num_particles
         self.log_weights = torch.zeros(num_runs, num_particles, dtype=torch.float64)
+        self._own_slots = torch.arange(num_particles)
         self.lineage = Lineage()
         self.potential = AuxiliaryPotential(num_runs, num_particles, tempering)
         self.steps: list[Step] = []
@@ -147,40 +148,40 @@ class Population:
             self._consumed = self._consumed[exchange.ancestors] + exchange.log_shift
             self.potential.exchange(exchange.ancestors)
             running = running if running is None else running[exchange.ancestors]
-        log_weights = self.log_weights + self.potential.declared
+        log_weights = self.log_weights if self.potential.is_one else self.log_weights + self.potential.declared
         degenerate = self._is_degenerate(log_weights) & ~all_dead(log_weights)
         if running is not None:
             degenerate = degenerate & running
         resampled = bool(degenerate.any())
         if not resampled and exchange is None:
             return False
-        slots = torch.arange(self.size).reshape(self.num_runs, self.num_particles)
-        if exchange is not None:
-            slots = slots[exchange.ancestors]
-        if resampled:
-            slots = slots.gather(-1, self._resample(degenerate, log_weights))
-        self.lineage.resample(slots.flatten())
+        runs = torch.arange(self.num_runs) if exchange is None else exchange.ancestors
+        ancestors = self._resample(degenerate, log_weights) if resampled else self._own_slots
+        self.lineage.resample((runs[:, None] * self.num_particles + ancestors).flatten())
         return True
 
     def _resample(self, degenerate: Tensor, log_weights: Tensor) -> Tensor:
         """Resample runs `[R]`, whose weights times what potential is declared are given; returns ancestors `[R, N]`."""
         inverse_temperatures = self.potential.temper(log_weights)
-        log_potential = self.potential.at(inverse_temperatures)
-        log_weights = self.log_weights + log_potential
-        resampled = self._draw_offspring(degenerate, log_weights)
-        ancestors = torch.where(degenerate[:, None], resampled.ancestors, torch.arange(self.num_particles))
+        if not self.potential.is_one:
+            log_potential = self.potential.at(inverse_temperatures)
+            log_weights = self.log_weights + log_potential
+        drawn = self._draw_offspring(degenerate, log_weights)
+        ancestors = _in_runs(degenerate, drawn.ancestors, self._own_slots)
         powers = torch.where(degenerate, inverse_temperatures, torch.nan)
         exchanges = self.islands.num_exchanges
         self._resamplings[len(self.steps) - 1] = Resampling(degenerate, ancestors, powers, exchanges)
         self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(log_weights), 0.0)
-        offspring = resampled.log_weights - log_potential.gather(-1, ancestors)
-        self.log_weights = torch.where(degenerate[:, None], offspring, self.log_weights)
+        offspring = drawn.log_weights
+        if not self.potential.is_one:
+            offspring = offspring - log_potential.gather(-1, ancestors)
+        self.log_weights = _in_runs(degenerate, offspring, self.log_weights)
         self.potential.resample(ancestors, degenerate, inverse_temperatures)
         return ancestors
 
     def _draw_offspring(self, degenerate: Tensor, log_weights: Tensor) -> Resampled:
         """Draw by these log-weights; what comes out for the other runs is not used."""
-        return self._scheme(log_weights.masked_fill(~degenerate[:, None], 0.0), self.num_particles)
+        return self._scheme(_in_runs(degenerate, log_weights, 0.0), self.num_particles)
 
     def normalised_log_weights(self) -> Tensor:
         """The final log-weights, normalised in each run. Float64 `[R, N]`."""
@@ -192,10 +193,8 @@ class Population:
 
     def log_likelihood(self) -> Tensor:
         """Sum of the log-factors on each particle's lineage. Float64 `[R, N]`."""
-        total = torch.zeros(self.size, dtype=torch.float64)
-        for step in self.steps:
-            total = total + self.lineage.carry(step.log_factor.flatten(), step.generation)
-        return total.reshape(self.num_runs, self.num_particles)
+        total = self.lineage.sum((step.log_factor.flatten(), step.generation) for step in self.steps)
+        return total.expand(self.size).reshape(self.num_runs, self.num_particles)
 
     def history(self) -> StepHistory:
         """The recorded steps, stacked."""
@@ -282,3 +281,8 @@ class Population:
                 DeadRunWarning,
                 stacklevel=2,
             )
+
+
+def _in_runs(runs: Tensor, values: Tensor, otherwise: Tensor | float) -> Tensor:
+    """The values in these runs, bool `[R]`, and something else in the others. `[R, N]`."""
+    return values if bool(runs.all()) else torch.where(runs[:, None], values, otherwise)

@@ -38,6 +38,11 @@ class AuxiliaryPotential:
         self._num_factors = 0
 
     @property
+    def is_one(self) -> bool:
+        """Whether there is none: nothing is declared, and nothing tempered."""
+        return not self._declared and self._tempering is None
+
+    @property
     def declared(self) -> Tensor:
         """All parts but the tempering, `[R, N]`."""
         return sum(self._declared.values(), start=self._zeros)

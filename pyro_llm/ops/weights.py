@@ -19,7 +19,8 @@ def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
 
 def normalise(log_weights: Tensor) -> Tensor:
     """Log-weights whose weights sum to 1 in each run, float64; all `-inf` where all are dead. `[R, N]` -> `[R, N]`."""
-    return torch.where(all_dead(log_weights).unsqueeze(-1), -torch.inf, torch.log_softmax(log_weights.double(), -1))
+    normalised, dead = torch.log_softmax(log_weights.double(), -1), all_dead(log_weights)
+    return normalised.masked_fill(dead.unsqueeze(-1), -torch.inf) if bool(dead.any()) else normalised
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:

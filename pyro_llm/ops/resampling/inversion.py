@@ -25,6 +25,8 @@ def ancestors_of_uniforms(log_weights: Tensor, uniforms: Tensor) -> Tensor:
     cumulative = weights.cumsum(-1)
     cumulative = cumulative / cumulative[:, -1:]  # rounding must leave no gap below 1
     slots = torch.searchsorted(cumulative, uniforms.double().contiguous(), right=True)
+    if not uniforms.numel() or float(uniforms.amax()) < 1:
+        return slots
     # A uniform of 1, which rounding can make, lies beyond the last particle; the last may have weight zero.
     slots_by_weight = torch.arange(weights.shape[-1], device=weights.device)
     last = torch.where(weights > 0, slots_by_weight, 0).amax(-1, keepdim=True)
