@@ -149,9 +149,11 @@ class Population:
             self.potential.exchange(exchange.ancestors)
             running = running if running is None else running[exchange.ancestors]
         log_weights = self.log_weights if self.potential.is_one else self.log_weights + self.potential.declared
-        degenerate = self._is_degenerate(log_weights) & ~all_dead(log_weights)
+        degenerate = self._is_degenerate(log_weights)
         if running is not None:
             degenerate = degenerate & running
+        if bool(degenerate.any()):
+            degenerate = degenerate & ~all_dead(log_weights)
         resampled = bool(degenerate.any())
         if not resampled and exchange is None:
             return False
@@ -199,19 +201,20 @@ class Population:
     def history(self) -> StepHistory:
         """The recorded steps, stacked."""
         shape = (self.num_runs, len(self.steps), self.num_particles)
-        resampled = torch.zeros(shape[:2], dtype=torch.bool)
-        powers = torch.full(shape[:2], torch.nan, dtype=torch.float64)
-        ancestors = torch.arange(self.num_particles).expand(shape).clone()
         log_weights = self._stacked([step.log_weights for step in self.steps])
         log_factor = self._stacked([step.log_factor for step in self.steps])
         islands = torch.arange(self.num_runs)[:, None].expand(shape[:2]).clone()
         if self.islands.num_exchanges:
             for index, step in enumerate(self.steps):
                 islands[:, index] = self.islands.ancestors_at(step.exchanges, self.num_runs)
-        for index, resampling in self._resamplings.items():
-            resampled[:, index] = self.islands.present(resampling.runs, resampling.exchanges)
-            ancestors[:, index] = self.islands.present(resampling.ancestors, resampling.exchanges)
-            powers[:, index] = self.islands.present(resampling.inverse_temperatures, resampling.exchanges)
+        resampled = torch.zeros(shape[:2], dtype=torch.bool)
+        powers = torch.full(shape[:2], torch.nan, dtype=torch.float64)
+        ancestors = self._own_slots.expand(shape).clone()
+        if self._resamplings:
+            after, made = list(self._resamplings), self._resamplings.values()
+            resampled[:, after] = self._present([(each.runs, each.exchanges) for each in made])
+            powers[:, after] = self._present([(each.inverse_temperatures, each.exchanges) for each in made])
+            ancestors[:, after] = self._present([(each.ancestors, each.exchanges) for each in made])
         return StepHistory(
             ess=effective_sample_size(log_weights),
             log_evidence_increment=self._increments(log_weights),
@@ -227,8 +230,11 @@ class Population:
         """What was recorded at each step, `[R, ...]`, for the present runs. `[R, S, ...]`."""
         if not recorded:
             return torch.empty(self.num_runs, 0, self.num_particles, dtype=torch.float64)
-        present = zip(recorded, self.steps, strict=True)
-        return torch.stack([self.islands.present(value, step.exchanges) for value, step in present], 1)
+        return self._present([(value, step.exchanges) for value, step in zip(recorded, self.steps, strict=True)])
+
+    def _present(self, recorded: list[tuple[Tensor, int]]) -> Tensor:
+        """What was recorded by run after so many exchanges, `[R, ...]`, for the present runs, stacked. `[R, K, ...]`."""
+        return torch.stack([self.islands.present(value, exchanges) for value, exchanges in recorded], 1)
 
     def _increments(self, log_weights: Tensor) -> Tensor:
         """Differences of the evidence; what a resampling by a potential changes in it counts for the next step.
