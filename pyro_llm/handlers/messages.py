@@ -31,7 +31,10 @@ def scored(msg: Any) -> Tensor:
 
 def scaled(msg: Any, log_prob: Tensor) -> Tensor:
     """A log-probability at a site, scaled and masked by the handlers of the program."""
-    return torch.zeros(()) if msg["mask"] is False else scale_and_mask(log_prob, msg["scale"], msg["mask"])
+    scale, mask = msg["scale"], msg["mask"]
+    if mask is None and isinstance(scale, float) and scale == 1:
+        return log_prob
+    return torch.zeros(()) if mask is False else scale_and_mask(log_prob, scale, mask)
 
 
 def check_plates(msg: Any, particle_plate: str, particle_dim: int) -> None:

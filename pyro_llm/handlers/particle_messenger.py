@@ -14,7 +14,7 @@ from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.loop_record import LoopRecords
 from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scaled, scored
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
-from pyro_llm.handlers.randomness import RandomnessWatch, draws_only_from_torch
+from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 from pyro_llm.handlers.record import Site, SiteRecord
 from pyro_llm.handlers.structures import ParticleAxis
 from pyro_llm.handlers.twist import evaluated
@@ -93,7 +93,7 @@ class ParticleMessenger(Messenger):
         """Resample if that is due; for a loop that will carry on all that the program holds of the particles."""
         if self.look_ahead is not None or not self.population.may_resample:  # it needs the site that comes next
             return False
-        self._watch.end("the next iteration of a loop", only_torch=not self._calls_back)
+        self._watch.end("the next iteration of a loop", LIBRARIES if self._calls_back else ("torch",))
         resampled = self.population.resample_degenerate_runs()
         self._watch.begin("the iteration before")
         return resampled
@@ -122,7 +122,8 @@ class ParticleMessenger(Messenger):
         site = self.record.visit(msg["name"], kind)
         if site is None:
             calls_back = self._calls_back or "proposal" in msg["infer"]
-            self._watch.end(f"site {msg['name']!r}", only_torch=not calls_back and draws_only_from_torch(msg["fn"]))
+            may_draw = LIBRARIES if calls_back else libraries_drawn_from(msg["fn"], msg["is_observed"])
+            self._watch.end(f"site {msg['name']!r}", may_draw)
             check_plates(msg, PARTICLE_PLATE, self.axis.dim)
             if kind == "latent" and not msg["done"]:
                 self._resample_or_propose(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,7 @@ def _torch_state() -> tuple[bytes, list[bytes]]:
 
 
 _READ: dict[str, Callable[[], Any]] = {"torch": _torch_state, "numpy": _numpy_state.now, "random": random.getstate}
+LIBRARIES = tuple(_READ)
 
 
 class RandomnessWatch:
@@ -86,7 +87,7 @@ class RandomnessWatch:
                 self._last[library] = read(), place
 
     def check(self, place: str, thorough: bool = False) -> None:
-        """Raise if anything was drawn since the last check; if not `thorough`, maybe later."""
+        """Raise if anything was drawn since the last check; if not `thorough`, for some libraries maybe later."""
         self._checks += 1
         thorough = thorough or self._checks <= _CLOSE_CHECKS or self._checks % _CHECKS_A_READING == 0
         for library, (state, since) in self._last.items():
@@ -101,19 +102,24 @@ class RandomnessWatch:
                 )
             self._last[library] = state, place
 
-    def end(self, place: str, only_torch: bool = False) -> None:
-        """Check, and watch no more until the next `begin`.
+    def end(self, place: str, may_draw: Collection[str] = LIBRARIES) -> None:
+        """Check, and let some libraries draw until the next `begin`.
 
         Args:
             place: what follows.
-            only_torch: whether that is known to draw from torch's generators only; the others then stay watched.
+            may_draw: the libraries that it may draw from; the others stay watched.
         """
-        self.check(place, thorough=not only_torch)
-        self._last = {library: last for library, last in self._last.items() if only_torch and library != "torch"}
+        self.check(place, thorough="random" in may_draw)
+        self._last = {library: last for library, last in self._last.items() if library not in may_draw}
 
 
-def draws_only_from_torch(fn: Any) -> bool:
-    """Whether a distribution is known to use torch's generators only: one of torch or Pyro, given by parameters."""
+def libraries_drawn_from(fn: Any, observed: bool) -> Collection[str]:
+    """The libraries that sampling a distribution, or scoring an observed value, may draw from.
+
+    That is known of the distributions of torch and Pyro that are given by their parameters.
+    """
     while type(fn).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
         fn = fn.base_dist
-    return type(fn).__module__.startswith(("torch.", "pyro.")) and bool(getattr(fn, "arg_constraints", None))
+    if not type(fn).__module__.startswith(("torch.", "pyro.")) or not getattr(fn, "arg_constraints", None):
+        return LIBRARIES
+    return () if observed else ("torch",)

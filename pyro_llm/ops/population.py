@@ -57,6 +57,7 @@ class Population:
         self.num_runs, self.num_particles = num_runs, num_particles
         self.log_weights = torch.zeros(num_runs, num_particles, dtype=torch.float64)
         self._own_slots = torch.arange(num_particles)
+        self._first_slots = torch.arange(num_runs)[:, None] * num_particles  # of each run, in the flat population
         self.lineage = Lineage()
         self.potential = AuxiliaryPotential(num_runs, num_particles, tempering)
         self.steps: list[Step] = []
@@ -157,9 +158,9 @@ class Population:
         resampled = bool(degenerate.any())
         if not resampled and exchange is None:
             return False
-        runs = torch.arange(self.num_runs) if exchange is None else exchange.ancestors
         ancestors = self._resample(degenerate, log_weights) if resampled else self._own_slots
-        self.lineage.resample((runs[:, None] * self.num_particles + ancestors).flatten())
+        first_slots = self._first_slots if exchange is None else self._first_slots[exchange.ancestors]
+        self.lineage.resample((first_slots + ancestors).flatten())
         return True
 
     def _resample(self, degenerate: Tensor, log_weights: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_llm.errors import HiddenRandomnessError
-from pyro_llm.handlers.randomness import RandomnessWatch, draws_only_from_torch
+from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_draw_is_noticed_however_seldom_generators_are_read(draw, library):
         if site == 800:
             draw()
         if site < 800:
-            watch.end(f"site {site + 1}", only_torch=True)
+            watch.end(f"site {site + 1}", may_draw=("torch",))
     with pytest.raises(HiddenRandomnessError, match=rf"\({library}\).*between site (7\d\d|800) and the end"):
         watch.end("the end")
 
@@ -81,7 +81,7 @@ def test_what_may_draw_is_not_taken_for_a_hidden_draw():
     watch = RandomnessWatch()
     for site in range(200):
         watch.begin()
-        watch.end(f"site {site}", only_torch=site % 2 == 0)
+        watch.end(f"site {site}", may_draw=("torch",) if site % 2 == 0 else LIBRARIES)
         torch.rand(())
         if site % 2:
             random.random()
@@ -90,7 +90,7 @@ def test_what_may_draw_is_not_taken_for_a_hidden_draw():
     watch.end("the end")
 
 
-def test_distributions_that_draw_only_from_torch():
+def test_libraries_that_distributions_draw_from():
     class Own(dist.Normal):
         def sample(self, sample_shape=()):
             return torch.tensor(random.random())
@@ -100,5 +100,8 @@ def test_distributions_that_draw_only_from_torch():
     unknown = [Own(0.0, 1.0), Own(0.0, torch.ones(2)).to_event(1), random.random]
     unknown += [dist.TransformedDistribution(Own(0.0, 1.0), transforms)]
     unknown += [dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), Own(torch.zeros(2), 1.0))]
-    assert all(map(draws_only_from_torch, known))
-    assert not any(map(draws_only_from_torch, unknown))
+    for fn in known:
+        assert libraries_drawn_from(fn, observed=False) == ("torch",)
+        assert libraries_drawn_from(fn, observed=True) == ()
+    for fn in unknown:
+        assert libraries_drawn_from(fn, observed=False) == libraries_drawn_from(fn, observed=True) == LIBRARIES
