@@ -133,8 +133,9 @@ class _RecordedPosition:
             return
         at_the_frontier = last.cursor == self._engine.record.cursor == len(sites)
         began_with_latent = before.cursor < last.cursor and sites[before.cursor].kind == "latent"
+        generation = self._engine.generation
         if at_the_frontier and began_with_latent and self._engine.resample_in_place():
-            self._resume(last, state)
+            state.update(self._engine.carry(dict(state), generation))
 
     def close(self, broken: bool) -> None:
         self.is_open, self.broken = False, broken

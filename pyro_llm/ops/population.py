@@ -171,10 +171,10 @@ class Population:
             log_weights = self.log_weights + log_potential
         drawn = self._draw_offspring(degenerate, log_weights)
         ancestors = _in_runs(degenerate, drawn.ancestors, self._own_slots)
-        powers = torch.where(degenerate, inverse_temperatures, torch.nan)
+        powers = inverse_temperatures.masked_fill(~degenerate, torch.nan)
         exchanges = self.islands.num_exchanges
         self._resamplings[len(self.steps) - 1] = Resampling(degenerate, ancestors, powers, exchanges)
-        self._consumed = self._consumed + torch.where(degenerate, log_mean_exp(log_weights), 0.0)
+        self._consumed = self._consumed + log_mean_exp(log_weights).masked_fill(~degenerate, 0.0)
         offspring = drawn.log_weights
         if not self.potential.is_one:
             offspring = offspring - log_potential.gather(-1, ancestors)

@@ -33,7 +33,7 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
     tensor(2., dtype=torch.float64)
     """
     weights = torch.softmax(log_weights.double(), -1)  # NaN where all are dead
-    return torch.where(all_dead(log_weights), 0.0, weights.square().sum(-1).reciprocal())
+    return weights.square().sum(-1).reciprocal().masked_fill(all_dead(log_weights), 0.0)
 
 
 def all_dead(log_weights: Tensor) -> Tensor:
