@@ -29,9 +29,7 @@ def _enter_loop() -> LoopPosition | None:
     return None
 
 
-def loop(
-    name: str, num_iterations: int, state: MutableMapping[str, Any], *, unbroken: bool = False
-) -> Iterator[int]:
+def loop(name: str, num_iterations: int, state: MutableMapping[str, Any], *, unbroken: bool = False) -> Iterator[int]:
     """Iterate over `range(num_iterations)`, resumably: what SMC replays then stays short however long the loop is.
 
     Everything that one iteration hands to the next must be in `state`. Outside an inference engine this is

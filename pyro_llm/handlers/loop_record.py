@@ -11,7 +11,6 @@ from pyro_llm.errors import DuplicateSiteError, OptionError, ReplayError
 from pyro_llm.handlers.record import REPLAY_ADVICE, SiteRecord
 from pyro_llm.handlers.structures import agree, copy_structure, tensors_of
 
-
 CHECKED_REPLAYS = 2
 
 

@@ -72,7 +72,7 @@ class RandomnessWatch:
     """
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[Any, str]] = {}  # the state of each library that may not draw, and where it was read
+        self._last: dict[str, tuple[Any, str]] = {}  # state of each library that may not draw, and where it was read
         self._checks = 0
 
     @property

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -88,7 +89,7 @@ class Algorithm(ManyProblems):
     def _reported(self, run: Run) -> dict[str, Any]:
         """The settings of a posterior."""
         settings = {"algorithm": type(self).__name__, **self._settings()}
-        return {**settings, "initial_seed": run.seed, "versions": _versions()}
+        return {**settings, "initial_seed": run.seed, "versions": dict(_versions())}
 
     def __repr__(self) -> str:
         name = getattr(self.model, "__name__", None) or repr(self.model)
@@ -105,6 +106,7 @@ def _check_arguments(arguments: list[Any]) -> None:
             )
 
 
+@cache
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "torch": str(torch.__version__), "pyro": pyro.__version__}
     try:

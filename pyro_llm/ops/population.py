@@ -234,7 +234,7 @@ class Population:
         return self._present([(value, step.exchanges) for value, step in zip(recorded, self.steps, strict=True)])
 
     def _present(self, recorded: list[tuple[Tensor, int]]) -> Tensor:
-        """What was recorded by run after so many exchanges, `[R, ...]`, for the present runs, stacked. `[R, K, ...]`."""
+        """What was recorded by run after so many exchanges, `[R, ...]`, for the present runs. `[R, K, ...]`."""
         return torch.stack([self.islands.present(value, exchanges) for value, exchanges in recorded], 1)
 
     def _increments(self, log_weights: Tensor) -> Tensor:

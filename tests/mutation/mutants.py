@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "weights used twice: drawn by, and kept",
         "ops/population.py",
-        "offspring = resampled.log_weights - log_potential.gather(-1, ancestors)",
-        "offspring = log_weights.gather(-1, ancestors) - log_potential.gather(-1, ancestors)",
+        "offspring = drawn.log_weights",
+        "offspring = log_weights.gather(-1, ancestors)",
         (HIDDEN_MARKOV,),
     ),
     Mutant(
