@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "an ancestor index shifted by one",
         "ops/population.py",
-        "resampled.ancestors, torch.arange(self.num_particles))",
-        "(resampled.ancestors + 1) % self.num_particles, torch.arange(self.num_particles))",
+        "ancestors = _in_runs(degenerate, drawn.ancestors, self._own_slots)",
+        "ancestors = _in_runs(degenerate, (drawn.ancestors + 1) % self.num_particles, self._own_slots)",
         (HIDDEN_MARKOV,),
     ),
     Mutant(
@@ -99,8 +99,8 @@ MUTANTS = (
     Mutant(
         "a resampled weight not reset",
         "ops/population.py",
-        "self.log_weights = torch.where(degenerate[:, None], offspring, self.log_weights)",
-        "self.log_weights = torch.where(degenerate[:, None], self.log_weights, self.log_weights)",
+        "self.log_weights = _in_runs(degenerate, offspring, self.log_weights)",
+        "self.log_weights = _in_runs(degenerate, self.log_weights, self.log_weights)",
         (HIDDEN_MARKOV,),
     ),
     Mutant(
