@@ -228,7 +228,7 @@ class SamplingPool:
         assert branches is not None
         kept = group.drawing.state != self._ending.by_eos
         begun = request.prefix.lengths[self._index(group.rows)].tolist()
-        part = branches.select(numbers, room=0)
+        part = branches if len(numbers) == len(self._lanes) else branches.select(numbers, room=0)
         request.context.run(request.decoder.keep, group.text(), part, begun, kept, request.step)
         for number in numbers:
             self._lanes[number] = None
