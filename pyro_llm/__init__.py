@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_llm import diagnostics, distributions, handlers, infer, lm, models, ops, rewards, zoo
+    from pyro_llm import diagnostics, distributions, handlers, infer, lm, models, ops, raters, rewards, zoo
     from pyro_llm.answers import answer
     from pyro_llm.distributions import accept
     from pyro_llm.handlers import loop, twist
     from pyro_llm.lm import TextState, load_lm
+    from pyro_llm.raters import observe_votes
     from pyro_llm.rewards import load_reward
 
 __version__ = "0.1.0"
@@ -29,7 +30,9 @@ __all__ = [
     "load_reward",
     "loop",
     "models",
+    "observe_votes",
     "ops",
+    "raters",
     "rewards",
     "twist",
     "zoo",
@@ -42,6 +45,7 @@ _HOME = {
     "load_lm": "lm",
     "load_reward": "rewards",
     "loop": "handlers",
+    "observe_votes": "raters",
     "twist": "handlers",
 }
 

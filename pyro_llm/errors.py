@@ -86,6 +86,30 @@ class FailedRunsError(PyroLLMError, RuntimeError):
         self.outcomes = list(outcomes)
 
 
+class RemoteRewardError(RewardError, RuntimeError):
+    """A remote reward could not be asked, or gave no scores.
+
+    Attributes:
+        texts: those that were not scored. The scores of all others are kept by the reward.
+    """
+
+    def __init__(self, message: str, texts: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.texts = texts
+
+
+class RatingsError(PyroLLMError, ValueError):
+    """Ratings that are none: a score outside [0, 1], shapes that do not fit, a rater that is not known."""
+
+
+class VoteFileError(PyroLLMError, ValueError):
+    """A file of votes cannot be read, or a line of it is no vote."""
+
+
+class LowSampleSizeWarning(RuntimeWarning):
+    """So few draws carry the weight after conditioning on something new that the result is not to be trusted."""
+
+
 class AllParticlesDeadError(PyroLLMError, RuntimeError):
     """Every particle has weight zero, so there is nothing left to resample."""
 

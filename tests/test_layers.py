@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "infer": LEAVES | {"handlers", "ops"},
     "diagnostics": LEAVES | {"infer", "ops"},
     "models": LEAVES | {"lm", "rewards", "distributions", "handlers"},
+    "raters": LEAVES | {"lm", "rewards", "distributions", "ops", "infer", "diagnostics"},
 }
 EXCEPTIONS = {
     "lm/load.py": {"zoo"},  # where the embedded weights are
@@ -34,7 +35,7 @@ EXCEPTIONS = {
     "infer/posterior.py": {"diagnostics"},  # inside methods only, tested below
 }
 WITHOUT_PYRO = {"errors", "run_scope", "rendezvous", "answers", "files", "ops", "lm", "rewards", "zoo"}
-WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models"}
+WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models", "raters"}
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 
@@ -100,13 +101,14 @@ def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):
 
 
 EXPORTS = {
-    "pyro_llm": {"TextState", "accept", "answer", "load_lm", "load_reward", "loop", "twist", "__version__"},
+    "pyro_llm": {"TextState", "accept", "answer", "load_lm", "load_reward", "loop", "observe_votes", "twist", "__version__"},
     "pyro_llm.distributions": {"LLM", "Acceptance", "NextToken", "token_sequence"},
     "pyro_llm.lm": {"HFLanguageModel", "LanguageModel", "TableLM", "TextState"},
     "pyro_llm.rewards": {"Ensemble", "FunctionReward", "ProcessReward", "RewardModel", "fit_calibration"},
     "pyro_llm.models": {"ReasoningSSM"},
     "pyro_llm.infer": {"AdaptiveTempering", "Importance", "ParallelTempering", "ParticleGibbs", "Posterior", "SMC"},
     "pyro_llm.diagnostics": {"to_arviz", "to_datatree"},
+    "pyro_llm.raters": {"RaterPosterior", "RaterPrior", "Ratings", "Votes", "fit_raters", "load_votes", "observe_votes"},
 }
 
 
@@ -121,7 +123,7 @@ def test_public_names(module):
 
 
 def test_subpackages_come_with_the_package():
-    for name in ("diagnostics", "distributions", "handlers", "infer", "lm", "models", "ops", "rewards", "zoo"):
+    for name in ("diagnostics", "distributions", "handlers", "infer", "lm", "models", "ops", "raters", "rewards", "zoo"):
         assert getattr(pyro_llm, name).__name__ == f"pyro_llm.{name}"
 
 

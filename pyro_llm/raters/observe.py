@@ -1,0 +1,84 @@
+"""The statement that people voted on prefixes of a text."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from torch import Tensor
+
+from pyro_llm.distributions import LazyFactor
+from pyro_llm.lm.state import TextState
+from pyro_llm.raters.vote_likelihood import VoteLikelihood
+from pyro_llm.raters.votes import Votes
+from pyro_llm.rewards.reward_model import distinct_texts
+
+
+def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) -> None:
+    r"""Observe votes on prefixes of the texts of `state`: the factor $V(x_{1:t}) / V(x_{1:t'})$.
+
+    $V$ is the likelihood ratio of `VoteLikelihood`, and $x_{1:t'}$ the prefix at which these votes were observed last
+    ($V = 1$ before). So the factors of all steps multiply to $V$ of the whole text: the target is that of the program
+    without votes times $V$, whichever steps observe them, and votes steer the particles as soon as their prefix is
+    written. It is the target that `condition_on_votes` reweights a finished run to. Where no vote concerns the problem
+    there is no site at all.
+
+    Args:
+        name: name of the site.
+        votes: from `load_votes`; or their likelihood, with what is known of who voted. Votes alone are judged by the
+            default prior.
+        state: the texts.
+
+    Raises:
+        RatingsError: nothing is known of somebody who voted.
+
+    Examples:
+        >>> from pyro_llm.lm import TableLM
+        >>> from pyro_llm.raters import RaterPosterior, Vote
+        >>> said = Votes((Vote(prefix="a", vote="no", rater="Ann"),))
+        >>> ann = VoteLikelihood(said, RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.9}))
+        >>> state = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], 2).prompt("").append(torch.tensor([[0], [1]]))
+        >>> trace = poutine.trace(observe_votes).get_trace("votes", ann, state)
+        >>> trace.compute_log_prob()
+        >>> trace.nodes["votes"]["log_prob"].exp()
+        tensor([0.2000, 1.0000], dtype=torch.float64)
+    """
+    likelihood = votes if isinstance(votes, VoteLikelihood) else _by_prior(votes)
+    if not likelihood.votes.on(state.prompt):
+        return
+    before = state.judged_lengths(likelihood)
+    factor = LazyFactor(lambda: _log_factor(likelihood, state, before), state.batch_shape, state.tokens.device)
+    with poutine.mask(mask=cast(torch.BoolTensor, ~state.judged(likelihood))):
+        pyro.sample(name, factor, obs=factor.sample(), infer={"is_auxiliary": True})
+    state.record_judgement(likelihood)
+
+
+_LIKELIHOODS: dict[Votes, VoteLikelihood] = {}
+
+
+def _by_prior(votes: Votes) -> VoteLikelihood:
+    """The likelihood of these votes by the default prior; the same object for the same votes, as a state knows it by."""
+    if votes not in _LIKELIHOODS:
+        _LIKELIHOODS.clear()  # one set of votes at a time is what programs use
+        _LIKELIHOODS[votes] = VoteLikelihood(votes)
+    return _LIKELIHOODS[votes]
+
+
+def _log_factor(likelihood: VoteLikelihood, state: TextState, before: Tensor) -> Tensor:
+    now = _log_ratio(likelihood, state)
+    if not bool((before > 0).any()):
+        return now
+    earlier = _log_ratio(likelihood, state.truncate(before.clamp(min=0)))
+    earlier = torch.where(before < 0, 0.0, earlier)
+    # After votes that leave no doubt, the weight is 0 for good.
+    return torch.where(earlier == -torch.inf, -torch.inf, now - earlier)
+
+
+def _log_ratio(likelihood: VoteLikelihood, state: TextState) -> Tensor:
+    texts = distinct_texts(state)
+    distinct = list(dict.fromkeys(texts))
+    ratios = dict(zip(distinct, likelihood.log_ratio(distinct, state.prompt).tolist(), strict=True))
+    log_ratio = torch.tensor([ratios[text] for text in texts], dtype=torch.float64)
+    return log_ratio.reshape(state.batch_shape).to(state.tokens.device)

@@ -1,0 +1,166 @@
+"""People in the loop of a finished run: which prefixes to ask about, and what their votes make of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable
+from copy import copy
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_llm.answers import answer
+from pyro_llm.errors import LowSampleSizeWarning, OptionError
+from pyro_llm.infer.posterior import Posterior
+from pyro_llm.ops.weights import effective_sample_size, normalise
+from pyro_llm.raters.vote_likelihood import VoteLikelihood
+from pyro_llm.raters.votes import matched_prefixes
+
+LOW_SHARE, LOW_SIZE = 0.1, 10.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prefix that somebody may vote on.
+
+    Attributes:
+        prefix: the text since the prompt.
+        information: what the vote is expected to take off the entropy of the answer, in nats.
+        share: how much of the posterior begins so.
+        yes: the probability of "yes".
+    """
+
+    prefix: str
+    information: float
+    share: float
+    yes: float
+
+
+def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Posterior:
+    r"""The posterior given votes as well: each particle's weight times $V$ of its text, as in `VoteLikelihood`.
+
+    Importance weighting: the particles stay what they are. The log-evidence of each run gains the logarithm of the
+    mean of $V$. The target is that of the program with `observe_votes`; which to run anew where the votes leave few
+    particles.
+
+    Raises:
+        NoTextError: the particles are no texts.
+        OptionError: they are draws of Markov chains, which have no weights to change, or several texts each.
+
+    Warns:
+        LowSampleSizeWarning: the pooled effective sample size falls below 10, or a tenth of what it was.
+    """
+    if posterior.chains is not None:
+        raise OptionError("The draws of Markov chains have no weights: run the program anew, with observe_votes in it.")
+    texts = _texts(posterior)
+    distinct = list(dict.fromkeys(texts))
+    by_text = dict(zip(distinct, likelihood.log_ratio(distinct, posterior.written.prompt).tolist(), strict=True))
+    log_ratio = torch.tensor([by_text[text] for text in texts], dtype=torch.float64).reshape(posterior.log_weights.shape)
+    weighed = posterior.log_weights + log_ratio
+    conditioned = copy(posterior)
+    conditioned.log_weights = normalise(weighed)
+    conditioned.log_evidence = posterior.log_evidence + torch.logsumexp(weighed, -1)
+    conditioned.log_likelihood = posterior.log_likelihood + log_ratio
+    conditioned.settings = posterior.settings | {"votes": len(likelihood.votes.on(posterior.written.prompt))}
+    before, after = pooled_ess(posterior), pooled_ess(conditioned)
+    if after < min(before, max(LOW_SIZE, LOW_SHARE * before)):
+        warnings.warn(
+            f"After the votes the {log_ratio.numel()} particles are worth {after:.1f} (before: {before:.1f}). Run the "
+            "program anew with the votes in it, by pyro_llm.observe_votes.",
+            LowSampleSizeWarning,
+            stacklevel=2,
+        )
+    return conditioned
+
+
+def pooled_ess(posterior: Posterior) -> float:
+    """Kish's effective sample size of all runs pooled by their evidence."""
+    return float(effective_sample_size(posterior.pooled_log_weights.reshape(-1)))
+
+
+def informative_prefixes(
+    posterior: Posterior,
+    likelihood: VoteLikelihood,
+    rater: str,
+    fn: Callable[[str], Hashable] = answer,
+    count: int | None = None,
+) -> list[Question]:
+    r"""The prefixes whose vote is expected to tell most about the answer, given the votes there are.
+
+    Ranked by the mutual information of the vote $v$ and the answer $A$, the expected fall of the answer's entropy,
+
+    $$ I(v; A) = H(v) - \sum_A P(A) H(v \mid A), \qquad P(v = \text{yes} \mid A) = \sum_i w_i p_i / \sum_i w_i , $$
+
+    the sums running over the particles $i$ of answer $A$, with weights $w_i$ that include the votes so far, and with
+    $p_i$ the probability that `rater` says "yes": to a prefix of particle $i$ and to any other, as in `VoteLikelihood`, over
+    the errors given the votes so far. (Lindley, Annals of Mathematical Statistics 27(4), 1956.)
+
+    Args:
+        posterior: a run, as it was before any votes.
+        likelihood: the votes so far.
+        rater: who is to be asked. Prefixes that they voted on, or skipped, are left out.
+        fn: the answer of a text.
+        count: the most questions; all by default.
+
+    Returns:
+        The most informative first. Ends of lines and whole texts are asked about.
+    """
+    texts = _texts(posterior)
+    place = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+    index = torch.tensor([place[text] for text in texts])
+    prior = torch.zeros(len(place), dtype=torch.float64)
+    prior.index_add_(0, index, posterior.pooled_log_weights.reshape(-1).exp())
+    joint = prior.log()[:, None] + likelihood.log_ratio_by_draw(list(place), posterior.written.prompt)
+    weights = joint.sub(joint.logsumexp((0, 1))).exp()  # of texts and draws of the errors together
+
+    right, unknown = likelihood.probability_of_yes(rater)
+    share, if_right, if_unknown = weights.sum(1), weights @ right, weights @ unknown  # [texts]
+    prefixes, matches = _matches(list(place), likelihood, rater, posterior.written.prompt)
+    answers = list(dict.fromkeys(map(fn, place)))
+    of_answer = torch.tensor([[float(fn(text) == value) for text in place] for value in answers], dtype=torch.float64)
+    says_yes = torch.where(matches, if_right[:, None], if_unknown[:, None])  # times the text's share: [texts, prefixes]
+    by_answer, answer_share = of_answer @ says_yes, (of_answer @ share)[:, None]
+    yes = by_answer.sum(0)
+    of_one = torch.where(answer_share > 0, by_answer / answer_share, 0.0)
+    information = (_entropy(yes) - (answer_share * _entropy(of_one)).sum(0)).clamp(min=0)
+    begins_so = share @ matches.double()
+    order = sorted(range(len(prefixes)), key=lambda u: (-round(float(information[u]), 12), len(prefixes[u])))
+    chosen = order if count is None else order[:count]
+    return [Question(prefixes[u], float(information[u]), float(begins_so[u]), float(yes[u])) for u in chosen]
+
+
+def _matches(
+    texts: list[str], likelihood: VoteLikelihood, rater: str, problem: str | None
+) -> tuple[list[str], Tensor]:
+    """The prefixes that can be asked about, and which texts begin with each. Bool `[texts, prefixes]`."""
+    asked = {
+        vote.prefix
+        for vote in likelihood.votes.votes
+        if vote.rater == rater and (vote.problem is None or problem is None or vote.problem == problem)
+    }
+    rows = [set(matched_prefixes(text)) for text in texts]
+    prefixes = [
+        prefix
+        for prefix in dict.fromkeys(chain.from_iterable(map(matched_prefixes, texts)))
+        if prefix not in asked and (prefix.endswith("\n") or prefix in texts) and prefix.strip()
+    ]
+    place = {prefix: u for u, prefix in enumerate(prefixes)}
+    matches = torch.zeros(len(texts), len(prefixes), dtype=torch.bool)
+    for x, row in enumerate(rows):
+        matches[x, [place[prefix] for prefix in row if prefix in place]] = True
+    return prefixes, matches
+
+
+def _texts(posterior: Posterior) -> list[str]:
+    if not posterior.written.single:
+        raise OptionError("Each particle holds several texts; votes are on the texts of programs that write one.")
+    texts: list[Any] = posterior.texts.reshape(-1).tolist()
+    return texts
+
+
+def _entropy(probability: Tensor) -> Tensor:
+    """Of a Bernoulli variable, in nats."""
+    return torch.special.entr(probability) + torch.special.entr(1 - probability)

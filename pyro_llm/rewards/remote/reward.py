@@ -1,0 +1,108 @@
+"""A reward that another machine computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from pyro_llm.errors import RemoteRewardError
+from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.remote.client import HttpOptions, JsonClient
+from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item, JsonEndpoint
+from pyro_llm.rewards.reward_model import TextReward, distinct_texts
+from pyro_llm.run_scope import current_cost
+
+_NAMED = 5
+
+
+class RemoteReward(TextReward):
+    """The score that a server gives: a reward model of vLLM's, a judge behind a chat endpoint, a function of your own.
+
+    Each distinct text is asked for once, by this object: scores are kept beyond the run, up to `max_kept` of them. So
+    when texts fail after all retries and end a run with an error, the scores that came in before and beside them are
+    not lost: the same run again, with the same seed, asks only for those that are missing.
+
+    It counts what is spent: answers as `reward_calls`, the tokens that the server tells as `reward_tokens`.
+
+    Args:
+        url: address of the server; the endpoint's path is added to it.
+        endpoint: the format: `JsonEndpoint` (plain JSON, the default), `PoolingEndpoint` (vLLM), `ChatEndpoint` (a judge).
+        http: time-outs, retries, concurrency, headers.
+        max_kept: the most scores that are kept.
+
+    Raises:
+        MissingExtraError: httpx is not installed.
+        OptionError: the address is none.
+        RemoteRewardError: when it scores, if texts could not be scored; it names them, and why.
+
+    Example:
+        >>> RemoteReward("http://127.0.0.1:8000", JsonEndpoint(scale="log_odds"), HttpOptions(timeout=5))
+        RemoteReward('http://127.0.0.1:8000', JsonEndpoint)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint: Endpoint | None = None,
+        http: HttpOptions | None = None,
+        max_kept: int = 1_000_000,
+    ) -> None:
+        self.url, self.endpoint, self.http, self.max_kept = url, endpoint or JsonEndpoint(), http or HttpOptions(), max_kept
+        self._client = JsonClient(url.rstrip("/") + self.endpoint.path if isinstance(url, str) else url, self.http)
+        self._kept: dict[Item, float] = {}
+
+    def items(self, state: TextState) -> list[Item]:
+        """Problem and text since the prompt."""
+        return [Item(state.prompt, text) for text in distinct_texts(state)]
+
+    def score(self, items: Sequence[Item]) -> list[float]:
+        """Log-odds of each item, those that are not known already from the server."""
+        known = {item: self._kept[item] for item in items if item in self._kept}
+        new = [item for item in dict.fromkeys(items) if item not in known]
+        size = self.endpoint.batch_size
+        batches = [new[start : start + size] for start in range(0, len(new), size)]
+
+        def read(place: int, answer: Any) -> Answer:
+            return self.endpoint.read(batches[place], answer)
+
+        cost = current_cost()  # of the run, which the threads that post do not know
+        failed: dict[int, Exception] = {}
+        for place, answer, failure in self._client.post_all(list(map(self.endpoint.payload, batches)), read):
+            if failure is not None:
+                failed[place] = failure
+                continue
+            cost.reward_calls += 1
+            cost.reward_tokens += answer.tokens
+            scores = dict(zip(batches[place], answer.log_odds, strict=True))
+            known |= scores
+            self._keep(scores)
+        if failed:
+            raise self._error([batches[place] for place in sorted(failed)], failed[min(failed)], len(known))
+        return [known[item] for item in items]
+
+    def _keep(self, scores: dict[Item, float]) -> None:
+        self._kept |= scores
+        for item in list(self._kept)[: max(0, len(self._kept) - self.max_kept)]:
+            del self._kept[item]
+
+    def _error(self, batches: Sequence[Sequence[Item]], reason: Exception, kept: int) -> RemoteRewardError:
+        texts = tuple(item.text for item in chain.from_iterable(batches))
+        named = ", ".join(map(repr, texts[:_NAMED])) + (f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else "")
+        return RemoteRewardError(
+            f"The reward at {self._client.url} gave no score for {len(texts)} texts: {named}. The first failure: "
+            f"{reason}. The scores of the {kept} others are kept: the same run again with this reward, from the same "
+            "seed, asks for what is missing.",
+            texts,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the client's module."""
+        return {name: value for name, value in self.__dict__.items() if name != "_client"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._client = JsonClient(self.url.rstrip("/") + self.endpoint.path, self.http)
+
+    def __repr__(self) -> str:
+        return f"RemoteReward({self.url!r}, {type(self.endpoint).__name__})"
