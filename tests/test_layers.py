@@ -101,14 +101,32 @@ def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):
 
 
 EXPORTS = {
-    "pyro_llm": {"TextState", "accept", "answer", "load_lm", "load_reward", "loop", "observe_votes", "twist", "__version__"},
+    "pyro_llm": {
+        "TextState",
+        "accept",
+        "answer",
+        "load_lm",
+        "load_reward",
+        "loop",
+        "observe_votes",
+        "twist",
+        "__version__",
+    },
     "pyro_llm.distributions": {"LLM", "Acceptance", "NextToken", "token_sequence"},
     "pyro_llm.lm": {"HFLanguageModel", "LanguageModel", "TableLM", "TextState"},
     "pyro_llm.rewards": {"Ensemble", "FunctionReward", "ProcessReward", "RewardModel", "fit_calibration"},
     "pyro_llm.models": {"ReasoningSSM"},
     "pyro_llm.infer": {"AdaptiveTempering", "Importance", "ParallelTempering", "ParticleGibbs", "Posterior", "SMC"},
     "pyro_llm.diagnostics": {"to_arviz", "to_datatree"},
-    "pyro_llm.raters": {"RaterPosterior", "RaterPrior", "Ratings", "Votes", "fit_raters", "load_votes", "observe_votes"},
+    "pyro_llm.raters": {
+        "RaterPosterior",
+        "RaterPrior",
+        "Ratings",
+        "Votes",
+        "fit_raters",
+        "load_votes",
+        "observe_votes",
+    },
 }
 
 
@@ -123,7 +141,18 @@ def test_public_names(module):
 
 
 def test_subpackages_come_with_the_package():
-    for name in ("diagnostics", "distributions", "handlers", "infer", "lm", "models", "ops", "raters", "rewards", "zoo"):
+    for name in (
+        "diagnostics",
+        "distributions",
+        "handlers",
+        "infer",
+        "lm",
+        "models",
+        "ops",
+        "raters",
+        "rewards",
+        "zoo",
+    ):
         assert getattr(pyro_llm, name).__name__ == f"pyro_llm.{name}"
 
 

@@ -63,7 +63,10 @@ def solve(
     ] = "abacus",
     reward: Annotated[
         str,
-        typer.Option(help="Process reward model: an embedded one, a Hugging Face id, a folder.", rich_help_panel=MODEL),
+        typer.Option(
+            help="Process reward model: an embedded one, a Hugging Face id, a folder, the address of a server.",
+            rich_help_panel=MODEL,
+        ),
     ] = "abacus",
     calibration: Annotated[
         Path | None,
@@ -192,6 +195,32 @@ def calibrate(
     from pyro_llm.cli.calibrate import calibrate_file
 
     calibrate_file(data, method, out, plot, reward, folds, seed)
+
+
+@app.command()
+def review(
+    run: Annotated[Path, typer.Argument(help="A posterior that `pyro-llm solve --out` wrote (run.nc).")],
+    votes: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of votes, JSONL or .csv: those in it count, each new one is appended. Default: run.votes.jsonl."
+        ),
+    ] = None,
+    rater: Annotated[str, typer.Option(help="Who votes.")] = "person",
+    count: Annotated[int, typer.Option(min=0, help="Most questions; 0: only condition on the votes in the file.")] = 5,
+    reliability: Annotated[
+        float,
+        typer.Option(help="How often voters are right, on average; known as if from 20 tests of each."),
+    ] = 0.9,
+    raters: Annotated[
+        Path | None, typer.Option(help="What is known of the voters: a file of `RaterPosterior.save`, instead.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the posterior given the votes to this netCDF file.")] = None,
+) -> None:
+    """Vote on the prefixes that tell most about the answer; the posterior given the votes."""
+    from pyro_llm.cli.review import review as review_run
+
+    review_run(run, votes or run.with_suffix(".votes.jsonl"), rater, count, reliability, raters, out)
 
 
 @app.command()

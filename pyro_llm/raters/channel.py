@@ -1,8 +1,8 @@
 r"""The channel of a rater, from what is true to what is said, and ratings under it with the truth summed out.
 
-A rater of sensitivity $a$ and specificity $b$ says "right" of what is right with probability $a$, and "wrong" of what is
-wrong with probability $b$ (Dawid & Skene, Applied Statistics 28(1), 1979, for two classes). A score $s$ between 0 and 1
-is a vote that was not heard clearly: "right" with probability $s$. Its likelihood is that of either vote in these
+A rater of sensitivity $a$ and specificity $b$ says "right" of what is right with probability $a$, and "wrong" of what
+is wrong with probability $b$ (Dawid & Skene, Applied Statistics 28(1), 1979, for two classes). A score $s$ between 0
+and 1 is a vote that was not heard clearly: "right" with probability $s$. Its likelihood is that of either vote in these
 proportions, Pearl's virtual evidence (Probabilistic Reasoning in Intelligent Systems, 1988, section 2.2.2),
 
 $$ L(s \mid \text{right}) = s\,a + (1 - s)(1 - a), \qquad L(s \mid \text{wrong}) = s\,(1 - b) + (1 - s)\,b. $$
@@ -28,9 +28,7 @@ def log_likelihoods(score: Tensor, sensitivity: Tensor, specificity: Tensor) -> 
     return right.log(), wrong.log()
 
 
-def log_joint(
-    ratings: Ratings, prevalence: Tensor, sensitivity: Tensor, specificity: Tensor
-) -> tuple[Tensor, Tensor]:
+def log_joint(ratings: Ratings, prevalence: Tensor, sensitivity: Tensor, specificity: Tensor) -> tuple[Tensor, Tensor]:
     r"""Log-probability of the scores of each item together with "it is right", and together with "it is wrong".
 
     Given the truth of an item its raters err independently. Whatever is known of the truth is not made use of.

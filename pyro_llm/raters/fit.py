@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import pyro
 import pyro.poutine as poutine
@@ -77,13 +77,14 @@ def fit_raters(
         chains = 1
     fit |= {"method": method, "items": ratings.num_items, "ratings": len(ratings.score)}
     fit |= {f"prior_{name}": list(counts) for name, counts in vars(prior).items()}
-    return RaterPosterior(ratings.raters, *(samples[site] for site in SITES), chains=chains, fit=fit)
+    prevalence, sensitivity, specificity = (samples[site] for site in SITES)
+    return RaterPosterior(ratings.raters, prevalence, sensitivity, specificity, chains, fit)
 
 
 def _svi(ratings: Ratings, prior: RaterPrior, draws: int, steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with poutine.block(), pyro.get_param_store().scope():
         guide = AutoMultivariateNormal(rater_program, init_loc_fn=init_to_median, init_scale=0.2)
-        optimiser = ClippedAdam({"lr": 0.05, "lrd": 0.05 ** (1 / steps)})
+        optimiser = ClippedAdam({"lr": 0.1, "lrd": 0.05 ** (1 / steps)})
         loss = Trace_ELBO(num_particles=8, vectorize_particles=True, max_plate_nesting=1)
         svi = SVI(rater_program, guide, optimiser, loss)
         for _ in range(steps):
@@ -102,7 +103,7 @@ def _svi(ratings: Ratings, prior: RaterPrior, draws: int, steps: int) -> tuple[d
             stacklevel=3,
         )
     chosen = resampling_scheme("systematic")(log_weights[None], draws).ancestors[0]
-    samples = {site: target.nodes[site]["value"][chosen] for site in SITES}
+    samples: dict[str, Tensor] = {site: target.nodes[site]["value"][chosen] for site in SITES}  # type: ignore[index]
     return samples | {"prevalence": samples["prevalence"].reshape(-1)}, {"steps": steps, "ess": ess / 4}
 
 
@@ -127,7 +128,7 @@ def _nuts(
         for _ in range(chains):
             mcmc = MCMC(NUTS(rater_program), draws, warmup, disable_progbar=True)
             mcmc.run(ratings, prior)
-            by_chain.append(mcmc.get_samples())
+            by_chain.append(cast(dict[str, Tensor], mcmc.get_samples()))
     samples = {site: torch.stack([chain[site] for chain in by_chain]) for site in SITES}
     fit = {
         "warmup": warmup,

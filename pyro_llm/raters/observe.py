@@ -39,7 +39,8 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
         >>> from pyro_llm.raters import RaterPosterior, Vote
         >>> said = Votes((Vote(prefix="a", vote="no", rater="Ann"),))
         >>> ann = VoteLikelihood(said, RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.9}))
-        >>> state = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], 2).prompt("").append(torch.tensor([[0], [1]]))
+        >>> lm = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], eos_token_id=2)
+        >>> state = lm.prompt("").append(torch.tensor([[0], [1]]))
         >>> trace = poutine.trace(observe_votes).get_trace("votes", ann, state)
         >>> trace.compute_log_prob()
         >>> trace.nodes["votes"]["log_prob"].exp()
@@ -59,7 +60,7 @@ _LIKELIHOODS: dict[Votes, VoteLikelihood] = {}
 
 
 def _by_prior(votes: Votes) -> VoteLikelihood:
-    """The likelihood of these votes by the default prior; the same object for the same votes, as a state knows it by."""
+    """The likelihood of these votes by the default prior; the same object each time, by which a state knows it."""
     if votes not in _LIKELIHOODS:
         _LIKELIHOODS.clear()  # one set of votes at a time is what programs use
         _LIKELIHOODS[votes] = VoteLikelihood(votes)

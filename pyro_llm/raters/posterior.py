@@ -57,13 +57,11 @@ class RaterPosterior:
     ) -> RaterPosterior:
         """What is known before any rating: independent draws from the prior, by a generator of their own."""
         prior, generator = prior or RaterPrior(), np.random.default_rng(seed)
-        drawn = {
-            "prevalence": generator.beta(*prior.prevalence, draws),
-            "sensitivity": generator.beta(*prior.sensitivity, (draws, len(raters))),
-            "specificity": generator.beta(*prior.specificity, (draws, len(raters))),
-        }
-        tensors = {name: torch.from_numpy(values) for name, values in drawn.items()}
-        return cls(tuple(raters), **tensors, fit={"method": "prior"})
+        shape = (draws, len(raters))
+        prevalence = torch.from_numpy(generator.beta(*prior.prevalence, draws))
+        sensitivity = torch.from_numpy(generator.beta(*prior.sensitivity, shape))
+        specificity = torch.from_numpy(generator.beta(*prior.specificity, shape))
+        return cls(tuple(raters), prevalence, sensitivity, specificity, fit={"method": "prior"})
 
     @classmethod
     def known(
@@ -76,10 +74,11 @@ class RaterPosterior:
         """
         if sensitivity.keys() != specificity.keys():
             raise RatingsError("sensitivity and specificity are of different raters.")
-        table = torch.tensor([[[one[name] for name in sensitivity]] for one in (sensitivity, specificity)]).double()
-        return cls(
-            tuple(sensitivity), torch.tensor([prevalence]).double(), table[0], table[1], fit={"method": "known"}
+        table = torch.tensor(
+            [[[one[name] for name in sensitivity]] for one in (sensitivity, specificity)], dtype=torch.float64
         )
+        share = torch.tensor([prevalence], dtype=torch.float64)
+        return cls(tuple(sensitivity), share, table[0], table[1], fit={"method": "known"})
 
     def log_joint(self, ratings: Ratings) -> tuple[Tensor, Tensor]:
         """Of each draw: log-probability of each item's scores and "right", and of them and "wrong". Both `[D, I]`.
@@ -99,8 +98,8 @@ class RaterPosterior:
     def log_odds(self, ratings: Ratings) -> Tensor:
         r"""Log-odds that each item is right, given its scores and all that the raters were fitted to. Float64 `[I]`.
 
-        The errors $\theta$ are integrated out: $P(z, s) = \int P(z, s \mid \theta)\, p(\theta \mid \text{data})\, d\theta$
-        for both values of $z$, each an average over the draws, and the log of the ratio of the two. Averaging
+        The errors $\theta$ are integrated out: $P(z, s) = \int P(z, s \mid \theta)\, p(\theta \mid \text{data})\,
+        d\theta$ for both values of $z$, each an average over the draws, and the log of the ratio of the two. Averaging
         $P(z \mid s, \theta)$ instead would forget that the scores at hand speak for some $\theta$ more than for others.
         """
         right, wrong = self.log_joint(ratings)
@@ -125,7 +124,8 @@ class RaterPosterior:
         for name in ("sensitivity", "specificity"):
             columns |= {f"{name}[{rater}]": getattr(self, name)[:, k] for k, rater in enumerate(self.raters)}
         levels = torch.tensor([0.05, 0.95], dtype=torch.float64)
-        return {name: (float(x.mean()), *map(float, x.quantile(levels))) for name, x in columns.items()}
+        bounds = {name: x.quantile(levels).tolist() for name, x in columns.items()}
+        return {name: (float(x.mean()), bounds[name][0], bounds[name][1]) for name, x in columns.items()}
 
     def table(self) -> Table:
         """`summary` as a table of rich."""
@@ -162,5 +162,7 @@ class RaterPosterior:
         return load(path)
 
     def __repr__(self) -> str:
-        lines = [f"  {name:<30} {mean:.3f}  [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in self.summary().items()]
+        lines = [
+            f"  {name:<30} {mean:.3f}  [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in self.summary().items()
+        ]
         return "\n".join([f"RaterPosterior({len(self.raters)} raters, {len(self.prevalence)} draws)", *lines])

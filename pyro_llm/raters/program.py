@@ -61,10 +61,10 @@ class RaterPrior:
 def rater_program(ratings: Ratings, prior: RaterPrior | None = None) -> Tensor:
     """The model of Dawid & Skene (1979) for two classes, as a Pyro program.
 
-    Latent sites: `prevalence`; `sensitivity` and `specificity`, one each for every rater. The truth of an item is summed
-    out in closed form, so that the program has no discrete latent site and any algorithm of Pyro takes it: the
-    observation `ratings` is, for each item, the log-probability of all that was said of it and of its truth where that is
-    known. Items of known truth count for the prevalence too: they are taken to be drawn as the others are.
+    Latent sites: `prevalence`; `sensitivity` and `specificity`, one each for every rater. The truth of an item is
+    summed out in closed form, so that the program has no discrete latent site and any algorithm of Pyro takes it: the
+    observation `ratings` is, for each item, the log-probability of all that was said of it and of its truth where that
+    is known. Items of known truth count for the prevalence too: they are taken to be drawn as the others are.
 
     Returns:
         The log-probability of each item's ratings. Shape `[I]`, with the batch of any plates around on the left.

@@ -71,7 +71,7 @@ class Ratings:
             m = int(wrong.nonzero()[0])
             raise RatingsError(
                 f"The score of item {int(self.item[m])} by {self.raters[int(self.rater[m])]!r} is "
-                f"{float(self.score[m])}; scores are probabilities in [0, 1], votes 0 or 1. Of log-odds take the sigmoid."
+                f"{float(self.score[m])}; scores are probabilities in [0, 1], votes 0 or 1 (of log-odds, the sigmoid)."
             )
         strange = ~(self.truth.isnan() | (self.truth == 0) | (self.truth == 1))
         if strange.any():

@@ -58,7 +58,8 @@ def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Post
     texts = _texts(posterior)
     distinct = list(dict.fromkeys(texts))
     by_text = dict(zip(distinct, likelihood.log_ratio(distinct, posterior.written.prompt).tolist(), strict=True))
-    log_ratio = torch.tensor([by_text[text] for text in texts], dtype=torch.float64).reshape(posterior.log_weights.shape)
+    log_ratio = torch.tensor([by_text[text] for text in texts], dtype=torch.float64)
+    log_ratio = log_ratio.reshape(posterior.log_weights.shape)
     weighed = posterior.log_weights + log_ratio
     conditioned = copy(posterior)
     conditioned.log_weights = normalise(weighed)
@@ -66,7 +67,7 @@ def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Post
     conditioned.log_likelihood = posterior.log_likelihood + log_ratio
     conditioned.settings = posterior.settings | {"votes": len(likelihood.votes.on(posterior.written.prompt))}
     before, after = pooled_ess(posterior), pooled_ess(conditioned)
-    if after < min(before, max(LOW_SIZE, LOW_SHARE * before)):
+    if after < LOW_SHARE * before or after < LOW_SIZE <= before:
         warnings.warn(
             f"After the votes the {log_ratio.numel()} particles are worth {after:.1f} (before: {before:.1f}). Run the "
             "program anew with the votes in it, by pyro_llm.observe_votes.",
@@ -95,8 +96,8 @@ def informative_prefixes(
     $$ I(v; A) = H(v) - \sum_A P(A) H(v \mid A), \qquad P(v = \text{yes} \mid A) = \sum_i w_i p_i / \sum_i w_i , $$
 
     the sums running over the particles $i$ of answer $A$, with weights $w_i$ that include the votes so far, and with
-    $p_i$ the probability that `rater` says "yes": to a prefix of particle $i$ and to any other, as in `VoteLikelihood`, over
-    the errors given the votes so far. (Lindley, Annals of Mathematical Statistics 27(4), 1956.)
+    $p_i$ the probability that `rater` says "yes": to a prefix of particle $i$ and to any other, as in `VoteLikelihood`,
+    over the errors given the votes so far. (Lindley, Annals of Mathematical Statistics 27(4), 1956.)
 
     Args:
         posterior: a run, as it was before any votes.
@@ -116,12 +117,20 @@ def informative_prefixes(
     joint = prior.log()[:, None] + likelihood.log_ratio_by_draw(list(place), posterior.written.prompt)
     weights = joint.sub(joint.logsumexp((0, 1))).exp()  # of texts and draws of the errors together
 
-    right, unknown = likelihood.probability_of_yes(rater)
-    share, if_right, if_unknown = weights.sum(1), weights @ right, weights @ unknown  # [texts]
-    prefixes, matches = _matches(list(place), likelihood, rater, posterior.written.prompt)
+    problem = posterior.written.prompt
+    right, unknown, voted = likelihood.probability_of_yes(rater, problem)
+    prefixes, matches = _matches(list(place), likelihood, rater, problem)
+    if not prefixes:
+        return []
+    # All of these times the share of the text in the posterior. [texts, 1], [texts, prefixes]
+    if_right = (weights @ right)[:, None]
+    if_unknown = (weights @ unknown)[:, None].repeat(1, len(prefixes))
+    for u, prefix in enumerate(prefixes):
+        if prefix in voted:
+            if_unknown[:, u] = weights @ voted[prefix]
+    says_yes, share = torch.where(matches, if_right, if_unknown), weights.sum(1)
     answers = list(dict.fromkeys(map(fn, place)))
     of_answer = torch.tensor([[float(fn(text) == value) for text in place] for value in answers], dtype=torch.float64)
-    says_yes = torch.where(matches, if_right[:, None], if_unknown[:, None])  # times the text's share: [texts, prefixes]
     by_answer, answer_share = of_answer @ says_yes, (of_answer @ share)[:, None]
     yes = by_answer.sum(0)
     of_one = torch.where(answer_share > 0, by_answer / answer_share, 0.0)
@@ -132,9 +141,7 @@ def informative_prefixes(
     return [Question(prefixes[u], float(information[u]), float(begins_so[u]), float(yes[u])) for u in chosen]
 
 
-def _matches(
-    texts: list[str], likelihood: VoteLikelihood, rater: str, problem: str | None
-) -> tuple[list[str], Tensor]:
+def _matches(texts: list[str], likelihood: VoteLikelihood, rater: str, problem: str | None) -> tuple[list[str], Tensor]:
     """The prefixes that can be asked about, and which texts begin with each. Bool `[texts, prefixes]`."""
     asked = {
         vote.prefix

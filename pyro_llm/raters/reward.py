@@ -19,15 +19,15 @@ from pyro_llm.rewards.reward_model import RewardModel, check_log_odds
 class RatersReward(Reward):
     r"""The probability that a text is right, given what several raters say of it and what is known of their errors.
 
-    With the scores $s_1, \dots, s_K$ of the text, $D$ draws $\theta$ of prevalence, sensitivities and specificities, and
-    the channel of each rater ($L$, see `pyro_llm.raters.channel`),
+    With the scores $s_1, \dots, s_K$ of the text, $D$ draws $\theta$ of prevalence, sensitivities and specificities,
+    and the channel of each rater ($L$, see `pyro_llm.raters.channel`),
 
     $$ P(\text{right}, s) = \frac{1}{D} \sum_\theta \rho_\theta \prod_k L_\theta(s_k \mid \text{right}), \qquad
        P(\text{wrong}, s) = \frac{1}{D} \sum_\theta (1 - \rho_\theta) \prod_k L_\theta(s_k \mid \text{wrong}), $$
 
-    and the reward is $P(\text{right}, s) / (P(\text{right}, s) + P(\text{wrong}, s))$: the likelihoods are averaged over
-    the posterior of the errors, and no error is put at a single value. For one rater with known errors, both $e$, and a
-    prevalence of 1/2 it is `rater.with_error(e, e)`.
+    and the reward is $P(\text{right}, s) / (P(\text{right}, s) + P(\text{wrong}, s))$: the likelihoods are averaged
+    over the posterior of the errors, and no error is put at a single value. For one rater with known errors, both $e$,
+    and a prevalence of 1/2 it is `rater.with_error(e, e)`.
 
     Each text is judged for itself: the draws are averaged over anew at every `accept`. With `emission="potential"` only
     the average over the whole text is in the target.
@@ -55,7 +55,9 @@ class RatersReward(Reward):
     def __call__(self, state: TextState) -> Tensor:
         """Log-odds that each text of `state` is right. Shape `state.batch_shape`, float64."""
         scores = [check_log_odds(rater(state), state, rater).double().sigmoid() for _, rater in self.raters]
-        distinct, place = torch.stack([score.reshape(-1).cpu() for score in scores], -1).unique(dim=0, return_inverse=True)
+        distinct, place = torch.stack([score.reshape(-1).cpu() for score in scores], -1).unique(
+            dim=0, return_inverse=True
+        )
         log_odds = self.posterior.log_odds(self._ratings(distinct))[place]
         return log_odds.reshape(state.batch_shape).to(state.tokens.device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 import xarray as xr
@@ -19,7 +20,7 @@ LIBRARY, KIND = "pyro_llm", "raters"
 def to_datatree(posterior: RaterPosterior) -> xr.DataTree:
     """The draws in the group `posterior`, by chain, draw and rater."""
     shape = (posterior.chains, -1)
-    sites = {"prevalence": (("chain", "draw"), posterior.prevalence.reshape(shape).numpy())}
+    sites: dict[str, Any] = {"prevalence": (("chain", "draw"), posterior.prevalence.reshape(shape).numpy())}
     for name in ("sensitivity", "specificity"):
         values = getattr(posterior, name).reshape(*shape, len(posterior.raters)).numpy()
         sites[name] = (("chain", "draw", "rater"), values)
@@ -50,8 +51,15 @@ def load(path: str | PathLike[str]) -> RaterPosterior:
         raise PosteriorFileError(f"{str(path)!r} holds no raters: `RaterPosterior.save` writes those.")
     try:
         draws = tree["posterior"].dataset
-        flat = {name: torch.from_numpy(draws[name].values.copy()).flatten(0, 1) for name in draws.data_vars}
+        flat = {str(name): torch.from_numpy(draws[name].values.copy()).flatten(0, 1) for name in draws.data_vars}
         fit = json.loads(tree.attrs["fit"])
-        return RaterPosterior(tuple(map(str, draws["rater"].values)), **flat, chains=draws.sizes["chain"], fit=fit)
+        return RaterPosterior(
+            tuple(map(str, draws["rater"].values)),
+            prevalence=flat["prevalence"],
+            sensitivity=flat["sensitivity"],
+            specificity=flat["specificity"],
+            chains=draws.sizes["chain"],
+            fit=fit,
+        )
     except (KeyError, TypeError, ValueError, RatingsError) as error:
         raise PosteriorFileError(f"{str(path)!r} is not complete: {type(error).__name__}: {error}") from error

@@ -19,23 +19,25 @@ from pyro_llm.raters.votes import Vote, Votes, matched_prefixes
 class VoteLikelihood:
     r"""The likelihood of all votes if a text is right, over that if nothing is known of the texts they are on.
 
-    A vote is an observed Bernoulli variable. On a prefix of the text at hand it is "yes" with the rater's sensitivity
-    $a$: the text is taken to be right, so its prefixes are. On any other prefix $u$ it is "yes" with probability
-    $\rho a + (1 - \rho)(1 - b)$, the truth of $u$ being open. With $\theta$ all errors,
+    A vote is an observed Bernoulli variable: "yes" with probability $a$, the rater's sensitivity, on a prefix that is
+    right, and $1 - b$ on one that is wrong. The text at hand is taken to be right, so its prefixes are. The truth of
+    any other prefix $u$ is open, and summed out: all votes $v_u$ on it together have probability
+    $P(v_u \mid \theta) = \rho P(v_u \mid \text{right}, \theta) + (1 - \rho) P(v_u \mid \text{wrong}, \theta)$.
+    With $\theta$ all errors and $\rho$ the prevalence,
 
     $$ V(x) = \frac{\mathbb{E}_\theta \prod_{u \text{ begins } x} P(v_u \mid \text{right}, \theta)
               \prod_{\text{other } u} P(v_u \mid \theta)}{\mathbb{E}_\theta \prod_u P(v_u \mid \theta)} . $$
 
-    A text that nobody voted on has $V = 1$: absent votes cost nothing. The errors are integrated over all votes together, so
-    a person who contradicts the others, or himself, is trusted less. A vote is on a text that goes on after the end
-    of a line, or ends, where the prefix does: "answer: 9" is no prefix of "answer: 95".
+    A text that nobody voted on has $V = 1$: absent votes cost nothing. The errors are integrated over all votes
+    together, so a person who contradicts the others, or himself, is trusted less. A vote is on a text that goes on
+    after the end of a line, or ends, where the prefix does: "answer: 9" is no prefix of "answer: 95".
 
     Args:
         votes: the votes.
         raters: what is known of who voted; by default the prior, better than chance, for everybody.
 
     Raises:
-        RatingsError: nothing is known of somebody who voted.
+        RatingsError: nothing is known of somebody who voted; when asked, votes that raters without error cannot cast.
 
     Examples:
         A vote for a text by somebody who errs in one case of ten makes it 1.8 times as probable as an unknown one:
@@ -65,33 +67,50 @@ class VoteLikelihood:
 
     def log_ratio(self, texts: Sequence[str], problem: str | None = None) -> Tensor:
         r"""$\log V$ of each text since the prompt `problem`. Float64 `[texts]`."""
-        by_draw = self.log_ratio_by_draw(texts, problem)
-        _, others = self._log_likelihoods(self.votes.on(problem))
-        return log_mean_exp(by_draw) - log_mean_exp(others.sum(-1))
+        _, right, wrong = self._by_prefix(problem)
+        of_any = log_mean_exp(self._unknown(right, wrong).sum(-1))
+        if of_any == -torch.inf:
+            raise RatingsError("The votes contradict each other, which they cannot if their raters never err.")
+        return log_mean_exp(self.log_ratio_by_draw(texts, problem)) - of_any
 
     def log_ratio_by_draw(self, texts: Sequence[str], problem: str | None = None) -> Tensor:
         """The logarithm of the numerator of $V$ for each draw of the errors. Float64 `[texts, D]`."""
-        votes = self.votes.on(problem)
-        right, others = self._log_likelihoods(votes)
+        prefixes, right, wrong = self._by_prefix(problem)
         rows = [set(matched_prefixes(text)) for text in texts]
-        matches = torch.tensor([[vote.prefix in row for vote in votes] for row in rows], dtype=torch.bool)
-        matches = matches.reshape(len(texts), 1, len(votes))
-        return torch.where(matches, right, others).sum(-1)
+        matches = torch.tensor([[prefix in row for prefix in prefixes] for row in rows], dtype=torch.bool)
+        matches = matches.reshape(len(texts), 1, len(prefixes))
+        return torch.where(matches, right, self._unknown(right, wrong)).sum(-1)
 
-    def probability_of_yes(self, rater: str) -> tuple[Tensor, Tensor]:
-        """Of each draw: the probability that `rater` says "yes" to a right prefix, and to an unknown one. Both `[D]`."""
+    def probability_of_yes(self, rater: str, problem: str | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The probability that a further vote of `rater` is "yes", for each draw of the errors.
+
+        Returns:
+            On a prefix that is right, `[D]`; on an unknown one that nobody voted on, `[D]`; and on the unknown ones
+            that somebody voted on, by prefix, each `[D]`.
+        """
         self._check([rater])
         k = self.raters.raters.index(rater)
-        right, wrong = log_likelihoods(
-            torch.tensor(1.0, dtype=torch.float64), self.raters.sensitivity[:, k], self.raters.specificity[:, k]
-        )
+        if_right, if_wrong = self.raters.sensitivity[:, k], 1 - self.raters.specificity[:, k]
         prevalence = self.raters.prevalence
-        return right.exp(), prevalence * right.exp() + (1 - prevalence) * wrong.exp()
+        prefixes, right, wrong = self._by_prefix(problem)
+        posterior = torch.sigmoid(torch.logit(prevalence)[:, None] + right - wrong)  # of "right" given votes on it
+        voted = {
+            prefix: posterior[:, u] * if_right + (1 - posterior[:, u]) * if_wrong for u, prefix in enumerate(prefixes)
+        }
+        return if_right, prevalence * if_right + (1 - prevalence) * if_wrong, voted
 
-    def _log_likelihoods(self, votes: Sequence[Vote]) -> tuple[Tensor, Tensor]:
-        """Of each draw and vote: log-probability if the prefix is right, and if it is unknown. Both `[D, votes]`."""
-        place = torch.tensor([self.raters.raters.index(vote.rater) for vote in votes], dtype=torch.long)
+    def _by_prefix(self, problem: str | None) -> tuple[list[str], Tensor, Tensor]:
+        """The prefixes voted on, and by draw the log-probability of all votes on each if right, if wrong. `[D, U]`."""
+        votes = self.votes.on(problem)
+        rater = torch.tensor([self.raters.raters.index(vote.rater) for vote in votes], dtype=torch.long)
         said = torch.tensor([float(vote.vote == "yes") for vote in votes], dtype=torch.float64)
-        right, wrong = log_likelihoods(said, self.raters.sensitivity[:, place], self.raters.specificity[:, place])
+        likelihoods = log_likelihoods(said, self.raters.sensitivity[:, rater], self.raters.specificity[:, rater])
+        prefixes = list(dict.fromkeys(vote.prefix for vote in votes))
+        place = torch.tensor([prefixes.index(vote.prefix) for vote in votes], dtype=torch.long)
+        right, wrong = (one.new_zeros(len(one), len(prefixes)).index_add(1, place, one) for one in likelihoods)
+        return prefixes, right, wrong
+
+    def _unknown(self, right: Tensor, wrong: Tensor) -> Tensor:
+        """Log-probability of all votes on a prefix whose truth is open."""
         prevalence = self.raters.prevalence[:, None]
-        return right, torch.logaddexp(prevalence.log() + right, torch.log1p(-prevalence) + wrong)
+        return torch.logaddexp(prevalence.log() + right, torch.log1p(-prevalence) + wrong)

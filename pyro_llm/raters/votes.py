@@ -52,10 +52,10 @@ class Vote(BaseModel):
 
 @dataclass(frozen=True)
 class Votes:
-    """Votes in the order they were cast; those that contradict each other all count.
+    r"""Votes in the order they were cast; those that contradict each other all count.
 
     Examples:
-        >>> votes = Votes((Vote(prefix="47 + 48 = 95\\n", vote="yes"), Vote(prefix="47 + 48 = 85\\n", vote="skip")))
+        >>> votes = Votes((Vote(prefix="47 + 48 = 95\n", vote="yes"), Vote(prefix="47 + 48 = 85\n", vote="skip")))
         >>> len(votes), len(votes.on("any problem"))
         (2, 1)
     """
@@ -81,10 +81,10 @@ class Votes:
 
 
 def matched_prefixes(text: str) -> list[str]:
-    """The prefixes of a text that a vote can be on: up to the end of each line, with the newline and without, and all.
+    r"""The prefixes of a text that a vote can be on: up to the end of each line, with its newline or not, and all.
 
-    >>> matched_prefixes("a\\nbc")
-    ['a', 'a\\n', 'a\\nbc']
+    >>> matched_prefixes("a\nbc")
+    ['a', 'a\n', 'a\nbc']
     """
     ends = [place for place, character in enumerate(text) if character == "\n"]
     cuts = dict.fromkeys([*(cut for end in ends for cut in (end, end + 1)), len(text)])

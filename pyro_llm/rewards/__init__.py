@@ -25,6 +25,7 @@ from pyro_llm.rewards.isolated_function import IsolatedFunctionReward
 from pyro_llm.rewards.judge import JudgeReward
 from pyro_llm.rewards.load import load_reward
 from pyro_llm.rewards.process import ProcessReward
+from pyro_llm.rewards.remote import ChatEndpoint, HttpOptions, JsonEndpoint, PoolingEndpoint, RemoteReward
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.reward_model import RewardModel, TextReward
 from pyro_llm.rewards.verifiers import ArithmeticReward, JsonSchemaReward, MathVerifyReward, RegexReward
@@ -36,23 +37,28 @@ __all__ = [
     "BetaCalibration",
     "Calibrated",
     "Calibration",
+    "ChatEndpoint",
     "ConfidenceReward",
     "Ensemble",
     "FunctionReward",
+    "HttpOptions",
     "ImplicitReward",
     "IsolatedFunctionReward",
     "IsotonicCalibration",
+    "JsonEndpoint",
     "JsonSchemaReward",
     "JudgeReward",
     "MathShepherdReward",
     "MathVerifyReward",
     "OutcomeReward",
     "PlattScaling",
+    "PoolingEndpoint",
     "Power",
     "ProcessReward",
     "QwenProcessReward",
     "RLHFlowReward",
     "RegexReward",
+    "RemoteReward",
     "Reward",
     "RewardModel",
     "SkyworkProcessReward",

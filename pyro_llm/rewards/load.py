@@ -12,6 +12,7 @@ import torch
 from pyro_llm import zoo
 from pyro_llm.errors import OptionError
 from pyro_llm.lm.pretrained import check_hub_id, floating_type, local_folder
+from pyro_llm.rewards.remote import RemoteReward
 from pyro_llm.rewards.reward_model import TextReward
 
 
@@ -28,7 +29,8 @@ def load_reward(
     docs/rewards.md has the table. No code that comes with a model is run.
 
     Args:
-        name: looked up in this order: an embedded model, such as `"abacus"`; a folder; a Hugging Face id.
+        name: the address of a server that answers as `JsonEndpoint` says, `"http://..."`; else looked up in this
+            order: an embedded model, such as `"abacus"`; a folder; a Hugging Face id.
         device: where to put it, such as `"cuda"`; the CPU by default.
         dtype: of its parameters, such as `"bfloat16"`; by default the one it was saved in. Scores are fp32 in any case.
         format: the name of the format, where it is not to be recognised: `"last-token"`, `"qwen-prm"`,
@@ -49,6 +51,10 @@ def load_reward(
     from pyro_llm.rewards.formats import find_format, named_format
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
 
+    if str(name).startswith(("http://", "https://")):
+        if device is not None or dtype is not None or format is not None:
+            raise OptionError(f"The reward at {str(name)!r} is computed there: it takes no device, dtype or format.")
+        return RemoteReward(str(name), **options)
     if isinstance(name, str) and name in zoo.names():
         folder: Path | None = zoo.path(name, "reward")
     else:

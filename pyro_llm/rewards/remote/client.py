@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import math
 import random
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyro_llm.errors import MissingExtraError, OptionError
@@ -38,7 +40,7 @@ class HttpOptions:
     """How requests are made.
 
     Args:
-        timeout: seconds in which a connection must be made, and within which the server must send something.
+        timeout: seconds in which a connection must be made, and then those in which the whole answer must be there.
         retries: how often a request is tried again after no connection, a time-out, an answer that breaks off or is no
             JSON, or one of the status codes 408, 409, 425, 429, 500, 502, 503, 504.
         backoff: seconds before the first retry; twice as long before each further one, at most `longest_wait`, and of
@@ -84,6 +86,7 @@ class JsonClient:
 
     def __init__(self, url: str, options: HttpOptions) -> None:
         self.url, self.options = url, options
+        self._random = random.Random()  # of its own: programs are watched for use of the global one
         self._httpx = http_library()
         try:
             scheme = self._httpx.URL(url).scheme
@@ -113,7 +116,7 @@ class JsonClient:
             ThreadPoolExecutor(workers, thread_name_prefix="remote-reward") as pool,
         ):
             futures: dict[Future[Any], int] = {
-                pool.submit(self._post, client, stop, payload, lambda answer, place=place: read(place, answer)): place
+                pool.submit(self._post, client, stop, payload, partial(read, place)): place
                 for place, payload in enumerate(payloads)
             }
             try:
@@ -136,7 +139,7 @@ class JsonClient:
             try:
                 return self._once(client, payload, read)
             except _Passing as passing:
-                pause = min(options.longest_wait, options.backoff * 2**attempt) * random.uniform(0.5, 1)
+                pause = min(options.longest_wait, options.backoff * 2**attempt) * self._random.uniform(0.5, 1)
                 if passing.after is not None:
                     pause = passing.after
                 if attempt == options.retries:
@@ -148,26 +151,30 @@ class JsonClient:
         raise AssertionError
 
     def _once(self, client: httpx.Client, payload: Any, read: Callable[[Any], Any]) -> Any:
-        started = time.monotonic()
+        deadline = time.monotonic() + self.options.timeout
+        late = f"no whole answer within {self.options.timeout:g} s"
+        body = bytearray()
         try:
-            response = client.post(self.url, json=payload)
+            with client.stream("POST", self.url, json=payload) as response:
+                for part in response.iter_bytes():
+                    body += part
+                    if time.monotonic() > deadline:  # httpx limits the wait for each part, not for all
+                        raise _Passing(late)
         except self._httpx.TimeoutException as error:
-            raise _Passing(f"no answer within {self.options.timeout:g} s") from error
-        except self._httpx.TransportError as error:
-            waited = time.monotonic() - started
-            raise _Passing(f"{type(error).__name__} after {waited:.1f} s: {error}") from error
+            raise _Passing(late) from error
+        except (self._httpx.TransportError, self._httpx.DecodingError) as error:
+            raise _Passing(f"{type(error).__name__}: {error}") from error
+        shown = repr(bytes(body[:_SHOWN]).decode(errors="replace"))
+        status = f"HTTP {response.status_code} {response.reason_phrase}: {shown}"
         if response.status_code in TRY_AGAIN:
-            raise _Passing(_status(response), _retry_after(response.headers.get("retry-after")))
+            raise _Passing(status, _retry_after(response.headers.get("retry-after")))
         if not response.is_success:
-            raise Failure(_status(response))
+            raise Failure(status)
         try:
-            return read(response.json())
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise _Passing(f"an answer that cannot be read ({error}): {response.text[:_SHOWN]!r}") from error
-
-
-def _status(response: Any) -> str:
-    return f"HTTP {response.status_code} {response.reason_phrase}: {response.text[:_SHOWN]!r}"
+            return read(json.loads(body))
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            why = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise _Passing(f"an answer that cannot be read ({why}): {shown}") from error
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -140,8 +140,8 @@ class ChatEndpoint(Endpoint):
     """A judge behind `/v1/chat/completions`: the probabilities of "Yes" and "No" as its next token.
 
     Among the likeliest next tokens, which a server tells (20 at most), those that say either are added up, in any
-    case, with blanks around or not; the log-odds are the logarithm of their ratio. If it tells of one of the two alone, the
-    other is given the probability of the least likely token told, which it cannot exceed.
+    case, with blanks around or not; the log-odds are the logarithm of their ratio. If it tells of one of the two alone,
+    the other is given the probability of the least likely token told, which it cannot exceed.
 
     Args:
         model: the model's name on the server.
@@ -210,7 +210,9 @@ def check_template(template: str) -> None:
     try:
         filled = template.format(problem="", text="\0")
     except (KeyError, IndexError, ValueError) as error:
-        raise OptionError(f"The template {template!r} cannot be filled: {error!r}; it may use problem, text.") from error
+        raise OptionError(
+            f"The template {template!r} cannot be filled: {error!r}; it may use problem, text."
+        ) from error
     if "\0" not in filled:
         raise OptionError(f"The template {template!r} has no {{text}}, so that all texts would be scored alike.")
 

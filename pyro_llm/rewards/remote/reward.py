@@ -27,7 +27,8 @@ class RemoteReward(TextReward):
 
     Args:
         url: address of the server; the endpoint's path is added to it.
-        endpoint: the format: `JsonEndpoint` (plain JSON, the default), `PoolingEndpoint` (vLLM), `ChatEndpoint` (a judge).
+        endpoint: the format: `JsonEndpoint` (plain JSON, the default), `PoolingEndpoint` (vLLM), `ChatEndpoint` (a
+            judge).
         http: time-outs, retries, concurrency, headers.
         max_kept: the most scores that are kept.
 
@@ -48,7 +49,12 @@ class RemoteReward(TextReward):
         http: HttpOptions | None = None,
         max_kept: int = 1_000_000,
     ) -> None:
-        self.url, self.endpoint, self.http, self.max_kept = url, endpoint or JsonEndpoint(), http or HttpOptions(), max_kept
+        self.url, self.endpoint, self.http, self.max_kept = (
+            url,
+            endpoint or JsonEndpoint(),
+            http or HttpOptions(),
+            max_kept,
+        )
         self._client = JsonClient(url.rstrip("/") + self.endpoint.path if isinstance(url, str) else url, self.http)
         self._kept: dict[Item, float] = {}
 
@@ -88,7 +94,9 @@ class RemoteReward(TextReward):
 
     def _error(self, batches: Sequence[Sequence[Item]], reason: Exception, kept: int) -> RemoteRewardError:
         texts = tuple(item.text for item in chain.from_iterable(batches))
-        named = ", ".join(map(repr, texts[:_NAMED])) + (f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else "")
+        named = ", ".join(map(repr, texts[:_NAMED])) + (
+            f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+        )
         return RemoteRewardError(
             f"The reward at {self._client.url} gave no score for {len(texts)} texts: {named}. The first failure: "
             f"{reason}. The scores of the {kept} others are kept: the same run again with this reward, from the same "

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+
+from pyro_llm.errors import RatingsError
+from pyro_llm.raters import RaterPosterior, RaterPrior, Vote, VoteLikelihood, Votes
+
+TEXTS = ["a\nb", "a\na", "b"]
+
+
+def votes(*cast):
+    return Votes(tuple(Vote(prefix=prefix, vote=vote, rater=rater) for prefix, vote, rater in cast))
+
+
+def known(sensitivity=0.9, specificity=0.7, prevalence=0.5):
+    people = ("Ann", "Bob")
+    return RaterPosterior.known(dict.fromkeys(people, sensitivity), dict.fromkeys(people, specificity), prevalence)
+
+
+def ratios(cast, raters):
+    return VoteLikelihood(votes(*cast), raters).log_ratio(TEXTS).exp().tolist()
+
+
+def test_absent_votes_cost_nothing():
+    assert ratios([], known()) == [1, 1, 1]
+    assert ratios([("a\n", "skip", "Ann")], known()) == [1, 1, 1]
+    assert ratios([("c\n", "yes", "Ann")], known()) == pytest.approx([1, 1, 1])
+
+
+def test_a_vote_by_hand():
+    """P(yes | right) = 0.9, P(yes) = 0.5 * 0.9 + 0.5 * 0.3 = 0.6."""
+    assert ratios([("a\n", "yes", "Ann")], known()) == pytest.approx([0.9 / 0.6, 0.9 / 0.6, 1])
+    assert ratios([("a\n", "no", "Ann")], known()) == pytest.approx([0.1 / 0.4, 0.1 / 0.4, 1])
+    assert ratios([("a\nb", "no", "Ann")], known()) == pytest.approx([0.1 / 0.4, 1, 1])
+
+
+def test_two_voters_on_one_prefix_share_its_truth():
+    """P(both yes) = 0.5 * 0.81 + 0.5 * 0.09 = 0.45, more than 0.36 for prefixes of their own."""
+    both = ratios([("b", "yes", "Ann"), ("b", "yes", "Bob")], known())
+    assert both == pytest.approx([1, 1, 0.81 / 0.45])
+    apart = ratios([("b", "yes", "Ann"), ("a\n", "yes", "Bob")], known())
+    assert apart == pytest.approx([1.5, 1.5, 1.5])
+
+
+def test_contradictory_votes_of_equally_good_voters_cancel():
+    symmetric = known(0.8, 0.8)
+    assert ratios([("b", "yes", "Ann"), ("b", "no", "Bob")], symmetric) == pytest.approx([1, 1, 1])
+
+
+def test_contradictory_votes_widen_the_posterior():
+    """Of two equally probable texts: sure after one vote, less sure after another against it."""
+    people = RaterPosterior.from_prior(("Ann", "Bob"), RaterPrior.of_reliability(0.9))
+
+    def entropy(cast):
+        weights = torch.tensor(ratios(cast, people)[1:])
+        return float(torch.special.entr(weights / weights.sum()).sum())
+
+    agreed = entropy([("b", "yes", "Ann"), ("b", "yes", "Bob")])
+    single = entropy([("b", "yes", "Ann")])
+    contradicted = entropy([("b", "yes", "Ann"), ("b", "no", "Bob")])
+    assert agreed < single < contradicted
+    assert contradicted == pytest.approx(math.log(2), abs=0.01)
+
+
+def test_a_voter_who_contradicts_the_others_is_trusted_less():
+    """Bob's vote for "b" counts for less after he has disagreed with Ann elsewhere: errors are integrated jointly."""
+    people = RaterPosterior.from_prior(("Ann", "Bob"), RaterPrior(prevalence=(1e4, 1e4)), draws=20_000)
+    bob = ("b", "yes", "Bob")
+    said = ["yes", "no"] * 3
+    agree = [(f"x{i}\n", said[i], who) for i in range(4) for who in ("Ann", "Bob")]
+    differ = [(f"x{i}\n", said[i + (who == "Bob")], who) for i in range(4) for who in ("Ann", "Bob")]
+    trusted, alone, mistrusted = (ratios([bob, *more], people)[2] for more in (agree, [], differ))
+    assert trusted > alone > mistrusted
+
+
+def test_votes_on_other_problems_do_not_count():
+    vote = Vote(prefix="b", vote="no", rater="Ann", problem="1 + 1")
+    likelihood = VoteLikelihood(Votes((vote,)), known())
+    assert likelihood.log_ratio(["b"], "2 + 2").tolist() == [0]
+    assert float(likelihood.log_ratio(["b"], "1 + 1").exp()) == pytest.approx(0.25)
+
+
+def test_unknown_voters_and_impossible_votes():
+    with pytest.raises(RatingsError, match=r"Nothing is known of the raters \['Cy'\]"):
+        VoteLikelihood(votes(("a", "yes", "Cy")), known())
+    with pytest.raises(RatingsError, match="never err"):
+        ratios([("b", "yes", "Ann"), ("b", "no", "Ann")], known(1.0, 1.0))
+
+
+def test_known_by_what_they_hold():
+    raters = known()
+    one, other = (VoteLikelihood(votes(("b", "yes", "Ann")), raters) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.with_vote(Vote(prefix="a", vote="no", rater="Bob")) != one
