@@ -34,7 +34,7 @@ def run_of(lm, texts, weights, runs=1):
     rows = [[vocabulary.index(c) for c in text] + [-1] * (width - len(text)) for text in texts]
     shape = (runs, len(texts) // runs)
     state = table.prompt("?").append(torch.tensor(rows).reshape(*shape, width))
-    weights = torch.tensor(weights).double().reshape(shape)
+    weights = torch.tensor(weights, dtype=torch.float64).reshape(shape)
     zeros = torch.zeros(shape).double()
     return Posterior(
         samples={},
@@ -103,7 +103,7 @@ def test_what_somebody_voted_on_or_skipped_is_not_asked_again(run):
 def test_conditioning_by_hand(run):
     voted = NONE.with_vote(Vote(prefix="y\n", vote="no", rater="Ann"))  # a factor of 0.1 / 0.4
     conditioned = condition_on_votes(run, voted)
-    weights = torch.tensor([0.4, 0.3, 0.2 / 4, 0.1 / 4]).double()
+    weights = torch.tensor([0.4, 0.3, 0.2 / 4, 0.1 / 4], dtype=torch.float64)
     pooled = conditioned.pooled_log_weights.exp().reshape(-1)
     torch.testing.assert_close(pooled, weights / weights.sum())
     evidence = conditioned.log_evidence.exp().sum()

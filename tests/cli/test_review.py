@@ -1,0 +1,138 @@
+"""`pyro-llm review`: questions answered from standard input, votes in the file at once, the posterior given them."""
+
+import json
+import math
+
+import pyro
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pyro_llm.cli import app
+from pyro_llm.distributions import LLM
+from pyro_llm.infer import SMC, Posterior
+from pyro_llm.lm import TableLM
+from pyro_llm.raters import RaterPosterior, RaterPrior, VoteLikelihood, condition_on_votes, load_votes
+
+# "x" or "y" in the first line, then "answer: 1" or "answer: 2"; the end.
+LM = TableLM(
+    lambda tokens: [0.6, 0.4, 0, 0, 0] if not tokens else [0, 0, 0.5, 0.5, 0] if len(tokens) == 1 else [0, 0, 0, 0, 1],
+    ["x\n", "y\n", "answer: 1", "answer: 2", "<eos>"],
+    eos_token_id=4,
+)
+
+
+def program(problem):
+    state = LM.prompt(problem)
+    return state.append(pyro.sample("text", LLM(LM, state, stop=None, max_tokens=3)))
+
+
+@pytest.fixture
+def run(tmp_path):
+    pyro.set_rng_seed(0)
+    SMC(program, num_particles=50, num_runs=2, progress=False).run("which?").save(tmp_path / "run.nc")
+    return tmp_path / "run.nc"
+
+
+def invoke(*arguments, said=""):
+    return CliRunner().invoke(app, ["review", *map(str, arguments)], input=said)
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def records(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_votes_are_asked_for_written_and_taken_into_account(run, tmp_path):
+    result = invoke(run, "--rater", "Ann", "--count", 3, "--out", tmp_path / "after.nc", said="y\nperhaps\nskip\nno\n")
+    assert result.exit_code == 0, result.output
+    votes = records(run.with_suffix(".votes.jsonl"))
+    assert [vote["vote"] for vote in votes] == ["yes", "skip", "no"]
+    assert len({vote["prefix"] for vote in votes}) == 3
+    assert all(vote["rater"] == "Ann" and vote["problem"] == "which?" for vote in votes)
+    assert votes[0]["prefix"].strip() in result.stdout
+    assert "Answer y, n, s or q." in result.stdout
+    assert "2 votes on this problem, ESS of all runs 100.0 before and" in flat(result.stdout)
+
+    after = Posterior.load(tmp_path / "after.nc")
+    assert after.settings["votes"] == 2
+    likelihood = VoteLikelihood(
+        load_votes(run.with_suffix(".votes.jsonl")), RaterPosterior.from_prior(("Ann",), RaterPrior.of_reliability(0.9))
+    )
+    expected = condition_on_votes(Posterior.load(run), likelihood)
+    torch.testing.assert_close(after.log_weights, expected.log_weights)
+
+
+def test_the_answers_are_what_the_votes_make_of_them(run, tmp_path):
+    """A voter known to be right 9 times of 10 says no to "x, answer: 1": a factor of 0.1 / 0.5 on those particles."""
+    RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.9}).save(tmp_path / "ann.nc")
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text('{"prefix": "x\\nanswer: 1", "vote": "no", "rater": "Ann"}\n')
+    result = invoke(run, "--votes", votes, "--raters", tmp_path / "ann.nc", "--count", 0, "--rater", "Ann")
+    assert result.exit_code == 0, result.output
+    texts = Posterior.load(run).texts.reshape(-1)
+    weights = torch.tensor([0.2 if text == "x\nanswer: 1" else 1.0 for text in texts])
+    one = torch.tensor([text.endswith("1") for text in texts])
+    before, after = one.double().mean(), weights[one].sum() / weights.sum()
+    assert f"1 {before:.3f} {after:.3f}" in flat(result.stdout)
+    entropies = [-sum(p * math.log(p) for p in (float(share), 1 - float(share))) for share in (before, after)]
+    assert f"entropy, nats {entropies[0]:.3f} {entropies[1]:.3f}" in flat(result.stdout)
+    assert len(records(votes)) == 1
+
+
+@pytest.mark.parametrize("said", ["", "q\n"])
+def test_nobody_has_to_vote(run, said):
+    result = invoke(run, said=said)
+    assert result.exit_code == 0, result.output
+    assert not run.with_suffix(".votes.jsonl").exists()
+    assert "0 votes on this problem" in result.stdout
+
+
+def test_it_ends_when_nothing_is_left_to_ask_and_goes_on_from_the_file(run):
+    result = invoke(run, "--count", 100, said="s\n" * 100)
+    assert "No vote on any prefix would tell more" in result.stdout
+    asked = records(run.with_suffix(".votes.jsonl"))
+    assert 4 <= len(asked) <= 6  # prefixes that say nothing of the answer, by symmetry, may be left out
+    again = invoke(run, "--count", 100, said="n\n")
+    assert "prefix 1 of" not in again.stdout
+    other = invoke(run, "--rater", "Bob", "--count", 1, said="n\n")
+    assert "1 vote on this problem" in other.stdout
+
+
+def test_a_low_sample_size_is_told(tmp_path):
+    """One text of 60 is left by a voter who never errs: the particles are worth a single one."""
+    pyro.set_rng_seed(0)
+    SMC(program, num_particles=60, progress=False).run("which?").save(tmp_path / "run.nc")
+    RaterPosterior.known({"Ann": 0.999}, {"Ann": 0.9999}).save(tmp_path / "ann.nc")
+    texts = Posterior.load(tmp_path / "run.nc").texts.reshape(-1).tolist()
+    rarest = min(set(texts), key=texts.count)
+    votes = tmp_path / "votes.csv"
+    votes.write_text("prefix,vote,rater\n" + "".join(f'"{text}",no,Ann\n' for text in set(texts) - {rarest}))
+    result = invoke(tmp_path / "run.nc", "--votes", votes, "--raters", tmp_path / "ann.nc", "--count", 0)
+    assert result.exit_code == 0, result.output
+    few = texts.count(rarest)
+    assert f"before and {few}.0 after" in flat(result.stdout)
+    assert ("observe_votes" in flat(result.stderr)) == (few < 10)
+    assert few < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["none.nc"], "There is no file"),
+        (["RUN", "--out", "x.txt"], "must end in .nc"),
+        (["RUN", "--votes", "/nonexistent/votes.jsonl"], "there is no folder"),
+        (["RUN", "--votes", "bad.jsonl"], "line 1: vote"),
+        (["RUN", "--reliability", "1"], "above 0 and below 1"),
+        (["RUN", "--raters", "bad.jsonl"], "not a netCDF file"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(run, arguments, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"prefix": "a"}\n')
+    result = invoke(*[str(run) if argument == "RUN" else argument for argument in arguments])
+    assert result.exit_code == 2, result.output
+    assert reason in flat(result.stderr)
