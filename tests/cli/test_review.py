@@ -53,7 +53,7 @@ def test_votes_are_asked_for_written_and_taken_into_account(run, tmp_path):
     assert [vote["vote"] for vote in votes] == ["yes", "skip", "no"]
     assert len({vote["prefix"] for vote in votes}) == 3
     assert all(vote["rater"] == "Ann" and vote["problem"] == "which?" for vote in votes)
-    assert votes[0]["prefix"].strip() in result.stdout
+    assert all(line in result.stdout for line in votes[0]["prefix"].splitlines())
     assert "Answer y, n, s or q." in result.stdout
     assert "2 votes on this problem, ESS of all runs 100.0 before and" in flat(result.stdout)
 
@@ -103,9 +103,9 @@ def test_it_ends_when_nothing_is_left_to_ask_and_goes_on_from_the_file(run):
 
 
 def test_a_low_sample_size_is_told(tmp_path):
-    """One text of 60 is left by a voter who never errs: the particles are worth a single one."""
+    """A voter who hardly ever errs leaves one text of four, of fewer than ten particles."""
     pyro.set_rng_seed(0)
-    SMC(program, num_particles=60, progress=False).run("which?").save(tmp_path / "run.nc")
+    SMC(program, num_particles=30, progress=False).run("which?").save(tmp_path / "run.nc")
     RaterPosterior.known({"Ann": 0.999}, {"Ann": 0.9999}).save(tmp_path / "ann.nc")
     texts = Posterior.load(tmp_path / "run.nc").texts.reshape(-1).tolist()
     rarest = min(set(texts), key=texts.count)
@@ -114,9 +114,9 @@ def test_a_low_sample_size_is_told(tmp_path):
     result = invoke(tmp_path / "run.nc", "--votes", votes, "--raters", tmp_path / "ann.nc", "--count", 0)
     assert result.exit_code == 0, result.output
     few = texts.count(rarest)
-    assert f"before and {few}.0 after" in flat(result.stdout)
-    assert ("observe_votes" in flat(result.stderr)) == (few < 10)
     assert few < 10
+    assert f"ESS of all runs 30.0 before and {few}." in flat(result.stdout)
+    assert "observe_votes" in flat(result.stderr)
 
 
 @pytest.mark.parametrize(
