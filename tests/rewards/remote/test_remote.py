@@ -336,7 +336,7 @@ def test_loaded_by_address_and_pickled(serve, state):
     reward = load_reward(server.url)
     assert repr(reward) == f"RemoteReward({server.url!r}, JsonEndpoint)"
     torch.testing.assert_close(pickle.loads(pickle.dumps(reward))(state)[:2].reshape(-1), expected(serve))
-    with pytest.raises(OptionError, match="no device or dtype"):
+    with pytest.raises(OptionError, match="no device, dtype or format"):
         load_reward(server.url, dtype="bfloat16")
 
 
