@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import random
 import socket
 import threading
 import time
@@ -105,8 +106,10 @@ def test_batches_under_a_limit_of_concurrency(serve, lm):
 )
 def test_what_may_pass_is_tried_again(serve, state, failure):
     server = serve(failing(2, failure, serve))
+    generator = random.getstate()
     torch.testing.assert_close(RemoteReward(server.url, http=FAST)(state)[:2].reshape(-1), expected(serve))
     assert len(server.requests) == 3
+    assert random.getstate() == generator  # programs are watched for hidden randomness; waits have their own
     server = serve(failing(3, failure, serve))
     with pytest.raises(
         RemoteRewardError, match=r"no score for 4 texts: 'aa', 'ab', 'ba', 'bb'.*\(3 attempts\)"
