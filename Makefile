@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Tom has 15 fewer than Mia and gives Mia all of them. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-runtime bench-gpu bench-page \
-	bench-peers zoo dist clean
+.PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-raters \
+	bench-runtime bench-gpu bench-page bench-peers zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,13 +64,17 @@ format: $(VENV)/.installed-test  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-accuracy bench-calibration bench-runtime  ## All benchmarks.
+bench: bench-accuracy bench-calibration bench-raters bench-runtime  ## All benchmarks.
 
 bench-accuracy: $(VENV)/.installed  ## Measure the accuracy on the 500 test problems of abacus (benchmarks/results/).
 	$(BIN)/python benchmarks/abacus_accuracy.py
 
 bench-calibration: $(VENV)/.installed  ## Measure what calibration does to an overconfident reward.
 	$(BIN)/python benchmarks/reward_calibration.py
+
+bench-raters: $(VENV)/.installed  ## Measure noisy raters, and a reward that is wrong at random.
+	$(BIN)/python -m benchmarks.noisy_raters
+	$(BIN)/python -m benchmarks.corrupted_reward
 
 bench-runtime: $(VENV)/.installed  ## Measure the runtime side by side with its peers (docs/performance.md).
 	$(BIN)/python -m benchmarks.runtime

@@ -1,0 +1,58 @@
+"""The parts of the studies of imperfect rewards: what is corrupted, what is searched, what intervals cover."""
+
+import math
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+from benchmarks import corrupted_reward
+from benchmarks.corruption import Corrupted, Prefix, interval, scores
+from pyro_llm.lm import TableLM
+from pyro_llm.rewards import FunctionReward
+
+LM = TableLM(lambda tokens: [0.45, 0.45, 0.1], ["a\n", "b\n", "."], eos_token_id=2)
+REWARD = FunctionReward(lambda text: (1 + text.count("a")) / (2 + len(text)))
+
+
+@pytest.mark.parametrize("kind", ["flip", "high"])
+def test_a_share_of_prefixes_is_corrupted_for_good(kind):
+    """2,048 texts, so the share is a binomial proportion; a z-test of 4 fails by chance in 6 of 100,000."""
+    rows = torch.tensor([[i >> bit & 1 for bit in range(11)] for i in range(2048)])
+    state = LM.prompt("?").append(rows)
+    corrupted, plain = Corrupted(REWARD, kind, 0.25, seed=1), REWARD(state)
+    found = corrupted(state)
+    changed = found != plain
+    assert abs(float(changed.double().mean()) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 2048) + 0.01
+    wrong = -plain if kind == "flip" else torch.full_like(plain, 6.0)
+    torch.testing.assert_close(found, torch.where(changed, wrong, plain))
+    assert torch.equal(Corrupted(REWARD, kind, 0.25, seed=1)(state), found)
+    assert not torch.equal(Corrupted(REWARD, kind, 0.25, seed=2)(state), found)
+    prefixes = [Prefix("?", text, z, True) for text, z in zip(state.texts, plain.tolist(), strict=True)]
+    torch.testing.assert_close(torch.tensor(scores(corrupted, prefixes)).double(), found.sigmoid(), rtol=1e-6, atol=0)
+
+
+def test_intervals_cover_what_varies():
+    assert interval(np.full((3, 4), 0.5)) == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    generator = np.random.default_rng(0)
+    effects = generator.normal(size=400)
+    found = interval(np.tile(effects, (5, 1)))  # seeds alike: the error is that of the mean over problems
+    half = (found["high"] - found["low"]) / 2
+    assert half == pytest.approx(1.96 * effects.std() / 20, rel=0.1)
+    assert found["mean"] == pytest.approx(effects.mean())
+
+
+def test_beam_search_keeps_the_highest_scores(monkeypatch):
+    """Beam search finds a text with fewer "b"; best-of-N cannot choose on the way."""
+    monkeypatch.setattr(corrupted_reward, "models", lambda: (LM, REWARD))
+    monkeypatch.setattr(corrupted_reward.pyro_llm, "answer", lambda text: text)
+
+    reward = FunctionReward(lambda text: (100 + text.count("a") - text.count("b")) / 1000)
+
+    def share(expansion):
+        pyro.set_rng_seed(0)
+        text = corrupted_reward.beam_search("?", reward, 16, expansion)
+        return text.count("a") - text.count("b")
+
+    assert share(4) > share(1)
