@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import cast
 
 import pyro
@@ -49,22 +50,17 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
     likelihood = votes if isinstance(votes, VoteLikelihood) else _by_prior(votes)
     if not likelihood.votes.on(state.prompt):
         return
-    before = state.judged_lengths(likelihood)
+    before = state.judged_lengths(votes)
     factor = LazyFactor(lambda: _log_factor(likelihood, state, before), state.batch_shape, state.tokens.device)
-    with poutine.mask(mask=cast(torch.BoolTensor, ~state.judged(likelihood))):
+    with poutine.mask(mask=cast(torch.BoolTensor, ~state.judged(votes))):
         pyro.sample(name, factor, obs=factor.sample(), infer={"is_auxiliary": True})
-    state.record_judgement(likelihood)
+    state.record_judgement(votes)
 
 
-_LIKELIHOODS: dict[Votes, VoteLikelihood] = {}
-
-
+@lru_cache(maxsize=16)
 def _by_prior(votes: Votes) -> VoteLikelihood:
-    """The likelihood of these votes by the default prior; the same object each time, by which a state knows it."""
-    if votes not in _LIKELIHOODS:
-        _LIKELIHOODS.clear()  # one set of votes at a time is what programs use
-        _LIKELIHOODS[votes] = VoteLikelihood(votes)
-    return _LIKELIHOODS[votes]
+    """The likelihood of these votes by the default prior, drawn once for all steps."""
+    return VoteLikelihood(votes)
 
 
 def _log_factor(likelihood: VoteLikelihood, state: TextState, before: Tensor) -> Tensor:
