@@ -13,7 +13,7 @@ DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles 
 	bench-runtime bench-gpu bench-page bench-peers zoo dist clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -100,8 +100,7 @@ def teach(model: LlamaForCausalLM, data: Iterator[tuple[Tensor, Tensor]], steps:
         for group in optimizer.param_groups:
             group["lr"] = rate * warm * (0.51 + 0.49 * math.cos(math.pi * step / steps))
         # Padding is on the right, so the causal mask alone keeps it from being seen, and the output layer, the widest
-        # of
-        # all, is only needed where a solution is predicted.
+        # of all, is only needed where a solution is predicted.
         wanted = taught[:, 1:]
         with files.fast_arithmetic():
             hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
