@@ -1,12 +1,27 @@
-"""Rows of prefixes taken, joined with what follows them, and told apart."""
+"""Rows of prefixes made, taken, joined with what follows them, and told apart."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from pyro_llm.lm.language_model import Prefix
 from pyro_llm.lm.state import PAD
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device, padding: int = PAD) -> Tensor:
+    """Rows of tokens as a tensor, filled up on the right. At least one row. int64 `[rows, longest]`.
+
+    Example:
+        >>> padded([[5, 6], [7]], torch.device("cpu"))
+        tensor([[ 5,  6],
+                [ 7, -1]])
+    """
+    width = max(map(len, rows))
+    filled = [[*row, *[padding] * (width - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=torch.long, device=device)
 
 
 def take_prefix(prefix: Prefix, rows: Tensor) -> Prefix:

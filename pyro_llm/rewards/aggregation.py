@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
 
 from pyro_llm.errors import OptionError
+from pyro_llm.rewards.log_odds import from_log_surprisal, log_surprisal, of_mixture
 
 Aggregation = Literal["product", "min", "last", "mean", "model"]
 
 DEFAULT_AGGREGATION: Aggregation = "last"
 """What every process reward does unless asked: the published score of the last step."""
-
-_SMALL = -30.0  # below this exponent, exp(x) is so small that 1 - exp(-exp(x)) is exp(x) to double precision
 
 
 def aggregate(log_odds: Tensor, aggregation: Aggregation) -> Tensor:
@@ -53,8 +52,10 @@ def aggregate(log_odds: Tensor, aggregation: Aggregation) -> Tensor:
     if aggregation == "min":
         return log_odds.amin(-1)
     if aggregation == "mean":
-        return logsigmoid(log_odds).logsumexp(-1) - logsigmoid(-log_odds).logsumexp(-1)
-    return _product(log_odds)
+        count = log_odds.shape[-1]
+        equal = torch.full((count,), -math.log(count), dtype=torch.float64)
+        return of_mixture(equal, log_odds.movedim(-1, 0))
+    return from_log_surprisal(log_surprisal(log_odds).logsumexp(-1))
 
 
 def check_aggregation(aggregation: Any) -> None:
@@ -62,14 +63,3 @@ def check_aggregation(aggregation: Any) -> None:
     if aggregation not in get_args(Aggregation):
         known = ", ".join(map(repr, get_args(Aggregation)))
         raise OptionError(f"There is no aggregation of step scores {aggregation!r}; choose one of {known}.")
-
-
-def _product(log_odds: Tensor) -> Tensor:
-    """The log-odds of a product of probabilities, by c = log(-log p): exact where p is within a rounding of 1."""
-    surprisal = softplus(-log_odds)
-    # Of large log-odds l the surprisal is exp(-l), and its logarithm -l, long after exp(-l) has vanished.
-    tiny = torch.finfo(torch.float64).tiny
-    log_surprisal = torch.where(log_odds > -_SMALL, -log_odds, surprisal.clamp(min=tiny).log())
-    c = log_surprisal.logsumexp(-1)
-    log_complement = torch.where(c < _SMALL, c, torch.log(-torch.expm1(-c.exp())))
-    return -c.exp() - log_complement

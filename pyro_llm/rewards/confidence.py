@@ -12,8 +12,10 @@ from torch import Tensor
 from pyro_llm.errors import CapabilityError, OptionError, RewardError
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.lm.language_model import LanguageModel, Prefix, Session
+from pyro_llm.lm.prefixes import padded
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.rewards.lm_cost import charged_to_reward
+from pyro_llm.rewards.log_odds import from_log_probability
 from pyro_llm.rewards.reward_model import TextReward
 from pyro_llm.run_scope import current_run_scope, run_scope
 
@@ -100,8 +102,8 @@ class ConfidenceReward(TextReward):
         lm, prompt, _ = rows[0]
         lengths = sorted({len(row.tokens) for row in totals if (row.lm, row.prompt) == (lm, prompt)}, reverse=True)
         begun = [next((n for n in lengths if row._replace(tokens=row.tokens[:n]) in totals), 0) for row in rows]
-        before = _padded([row.tokens[:n] for row, n in zip(rows, begun, strict=True)], lm.device)
-        after = _padded([row.tokens[n:] for row, n in zip(rows, begun, strict=True)], lm.device)
+        before = padded([row.tokens[:n] for row, n in zip(rows, begun, strict=True)], lm.device)
+        after = padded([row.tokens[n:] for row, n in zip(rows, begun, strict=True)], lm.device)
         prompt_tokens = torch.tensor(prompt, dtype=torch.long, device=lm.device)
         values = self._values(lm, Prefix(prompt_tokens, before, torch.tensor(begun, device=lm.device)), after)
         for row, n, value in zip(rows, begun, values.tolist(), strict=True):
@@ -112,7 +114,9 @@ class ConfidenceReward(TextReward):
         scope = current_run_scope()
         assert scope is not None
         sessions: dict[int, Session] = scope.resource(self._session, dict)
-        session = sessions.setdefault(id(lm), lm.session())
+        if id(lm) not in sessions:
+            sessions[id(lm)] = lm.session()
+        session = sessions[id(lm)]
         if self.measure == "mean_log_prob":
             return session.score(prefix, after, Decoding(max_tokens=max(1, after.shape[-1])))
         if not hasattr(session, "statistics"):
@@ -127,10 +131,10 @@ class ConfidenceReward(TextReward):
         value = total / len(row.tokens)
         if value != value:
             raise RewardError(f"The {self.measure} of {row.lm.decode(row.tokens)!r} under {row.lm.name!r} is NaN.")
-        if self.measure == "self_certainty":  # log(exp(c) - 1)
-            return value + _log1mexp(value)
-        log_probability = value if self.measure == "mean_log_prob" else -value
-        return log_probability - _log1mexp(-log_probability)
+        if self.measure == "mean_log_prob":
+            return from_log_probability(value)
+        log_odds = from_log_probability(-value)
+        return -log_odds if self.measure == "self_certainty" else log_odds
 
     def __repr__(self) -> str:
         return f"ConfidenceReward({self.measure!r})"
@@ -146,16 +150,3 @@ def _entropy(log_probs: Tensor) -> Tensor:
 
 
 _STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {"self_certainty": _self_certainty, "entropy": _entropy}
-
-
-def _log1mexp(x: float) -> float:
-    """log(1 - exp(-x)) of a number that is not negative, a rounding below 0 apart."""
-    if x <= 0:
-        return -math.inf
-    return math.log(-math.expm1(-x))
-
-
-def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    width = max(map(len, rows))
-    padded = [[*row, *[PAD] * (width - len(row))] for row in rows]
-    return torch.tensor(padded, dtype=torch.long, device=device).reshape(len(rows), width)

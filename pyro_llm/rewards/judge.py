@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Hashable, Sequence
 from functools import cached_property
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from pyro_llm.errors import OptionError, RewardError
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.lm.language_model import LanguageModel, Prefix
-from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.lm.prefixes import padded
+from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.batching import BatchLimits
 from pyro_llm.rewards.head import Solution, solutions
 from pyro_llm.rewards.lm_cost import charged_to_reward
@@ -119,7 +121,7 @@ class JudgeReward(TextReward):
         probes = [
             self.lm.prompt(_filled(rubric, problem, text, self._orders[0])).prompt_tokens.tolist() for text in "a7"
         ]
-        shared = min(_common(row, probes[0]) for row in [*rows, *probes[1:]])
+        shared = _shared_length([*rows, *probes])
         scope = current_run_scope()
         session = self.lm.session() if scope is None else scope.resource(self._session, self.lm.session)
         limits = BatchLimits(self.batch_size if shared else 1, self.batch_tokens)
@@ -149,19 +151,17 @@ def _filled(rubric: str, problem: str, text: str, order: tuple[str, str]) -> str
     return rubric.format(problem=problem, solution=text, options=" or ".join(order))
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """The number of tokens with which two rows begin alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _shared_length(rows: Sequence[Sequence[int]]) -> int:
+    """The number of tokens with which all rows begin alike."""
+    columns = zip(*rows, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def _prefix(rows: Sequence[Sequence[int]], begin: int, device: torch.device) -> Prefix:
     """Rows that begin alike, as continuations of that beginning."""
-    width = max(len(row) for row in rows) - begin
-    rest = [[*row[begin:], *[PAD] * (width + begin - len(row))] for row in rows]
     return Prefix(
         torch.tensor(rows[0][:begin], dtype=torch.long, device=device),
-        torch.tensor(rest, dtype=torch.long, device=device).reshape(len(rows), width),
+        padded([row[begin:] for row in rows], device),
         torch.tensor([len(row) - begin for row in rows], device=device),
     )
 

@@ -27,6 +27,18 @@ def from_probability(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
 
 
+def from_log_probability(log_probability: float) -> float:
+    r"""The log-odds of a probability $e^l$ from its logarithm $l$; infinite at 0, and a rounding above it.
+
+    Example:
+        >>> round(from_log_probability(-1e-9), 2), from_log_probability(0.0)
+        (20.72, inf)
+    """
+    if log_probability >= 0:
+        return math.inf
+    return log_probability - math.log(-math.expm1(log_probability))
+
+
 def log_surprisal(log_odds: Tensor) -> Tensor:
     r"""$\log(-\log r)$ of acceptances $r = \sigma(z)$, float64; it tells $r$ from 1 at any log-odds $z$."""
     log_odds = log_odds.double()

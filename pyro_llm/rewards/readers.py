@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pyro_llm.lm.kv.transformer import CachedTransformer
+from pyro_llm.lm.prefixes import padded
 from pyro_llm.rewards.batching import BatchLimits
 from pyro_llm.rewards.beginnings import Beginning, Beginnings, ReadRows, as_key, common_length, take
 from pyro_llm.run_scope import current_cost
@@ -54,7 +55,7 @@ class WholeReader:
 
     def _read(self, rows: Sequence[Row]) -> Tensor:
         lengths = [len(row) for row in rows]
-        tokens = _padded(rows, self._padding, self._model.device)
+        tokens = padded(rows, self._model.device, self._padding)
         mask = torch.arange(tokens.shape[1]) < torch.tensor(lengths).unsqueeze(-1)
         logits = self._model(input_ids=tokens, attention_mask=mask.long().to(self._model.device)).logits
         current_cost().reward_calls += 1
@@ -125,7 +126,7 @@ class CachedReader:
         more = [len(row) for row in rest]
         begun = [start for start in starts if start is not None]
         kept = take(begun, room=max(more)) if begun else self._model.empty(len(rows), self._device)
-        logits = self._model.forward(kept, _padded(rest, 0, self._device), kept.lengths).logits
+        logits = self._model.forward(kept, padded(rest, self._device, padding=0), kept.lengths).logits
         kept.lengths = kept.lengths + torch.tensor(more, device=self._device)
         current_cost().reward_calls += 1
         current_cost().reward_tokens += sum(more)
@@ -144,12 +145,6 @@ def _in_order(parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
     joined = torch.cat([results for _, results in parts])
     order = torch.tensor([index for batch, _ in parts for index in batch], device=joined.device)
     return torch.empty_like(joined).index_copy_(0, order, joined)
-
-
-def _padded(rows: Sequence[Row], padding: int, device: torch.device) -> Tensor:
-    """Rows of tokens, filled up on the right. Shape `[rows, longest]`."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows], device=device)
 
 
 def _at_last(logits: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from pyro_llm.errors import RewardError, RewardFormatError
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.lm.language_model import LanguageModel, Prefix
-from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.lm.prefixes import padded
+from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.head import Solution, solutions
 from pyro_llm.rewards.lm_cost import charged_to_reward
 from pyro_llm.rewards.reward_model import TextReward
@@ -136,9 +136,9 @@ class ImplicitReward(TextReward):
         scope = current_run_scope()
         assert scope is not None
         for sign, lm, owner in zip((1, -1), (self.policy, self.reference), self._sessions, strict=True):
-            prefix = Prefix(prompt.to(lm.device), _padded(before, lm.device), torch.tensor(begun, device=lm.device))
+            prefix = Prefix(prompt.to(lm.device), padded(before, lm.device), torch.tensor(begun, device=lm.device))
             session = scope.resource(owner, lm.session)
-            ratio += sign * session.score(prefix, _padded(after, lm.device), Decoding(max_tokens=width)).cpu()
+            ratio += sign * session.score(prefix, padded(after, lm.device), Decoding(max_tokens=width)).cpu()
         for row, start, term in zip(rows, before, ratio.tolist(), strict=True):
             known[problem, row] = known.get((problem, start), 0.0) + term
 
@@ -152,8 +152,3 @@ class ImplicitReward(TextReward):
 
     def __repr__(self) -> str:
         return f"ImplicitReward({self.policy.name!r}, {self.reference.name!r}, beta={self.beta!r})"
-
-
-def _padded(rows: Sequence[tuple[int, ...]], device: torch.device) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[PAD] * (width - len(row))] for row in rows], dtype=torch.long, device=device)
