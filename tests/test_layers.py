@@ -11,13 +11,14 @@ import pytest
 import pyro_llm
 
 ROOT = Path(pyro_llm.__file__).parent
-LEAVES = {"errors", "run_scope", "rendezvous", "answers", "files"}
+LEAVES = {"errors", "run_scope", "rendezvous", "answers", "files", "validation"}
 MAY_IMPORT = {
     "errors": set(),
     "run_scope": set(),
     "rendezvous": set(),
     "answers": set(),
     "files": {"errors"},
+    "validation": set(),
     "zoo": LEAVES,
     "ops": LEAVES,
     "lm": LEAVES,
@@ -34,7 +35,7 @@ EXCEPTIONS = {
     "rewards/load.py": {"zoo"},
     "infer/posterior.py": {"diagnostics"},  # inside methods only, tested below
 }
-WITHOUT_PYRO = {"errors", "run_scope", "rendezvous", "answers", "files", "ops", "lm", "rewards", "zoo"}
+WITHOUT_PYRO = {"errors", "run_scope", "rendezvous", "answers", "files", "validation", "ops", "lm", "rewards", "zoo"}
 WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models", "raters"}
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from pyro_llm.errors import ProblemFileError
 
 
@@ -45,9 +43,3 @@ def _parse(line: bytes, place: str) -> Any:
         raise ProblemFileError(f"{place}: {error}.") from error
     except RecursionError as error:
         raise ProblemFileError(f"{place}: nested too deeply.") from error
-
-
-def reason(error: ValidationError) -> str:
-    """What is wrong with a value, by field."""
-    faults = (f"{'.'.join(map(str, fault['loc'])) or 'the line'}: {fault['msg']}" for fault in error.errors())
-    return "; ".join(faults) + "."

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyro_llm.cli.jsonl import read_lines, reason
+from pyro_llm.cli.jsonl import read_lines
 from pyro_llm.errors import ProblemFileError
 from pyro_llm.rewards.log_odds import from_probability
+from pyro_llm.validation import reason
 
 
 class LabelledScore(BaseModel):
@@ -76,7 +77,7 @@ def read_labels(path: Path, allow_certain: bool) -> LabelledScores:
         try:
             row = LabelledScore.model_validate(record)
         except ValidationError as error:
-            raise ProblemFileError(f"{path}:{number}: {reason(error)}") from error
+            raise ProblemFileError(f"{path}:{number}: {reason(error)}.") from error
         value = row.log_odds if row.score is None else from_probability(row.score)
         assert value is not None  # by the model's own check
         if math.isinf(value) and not allow_certain:

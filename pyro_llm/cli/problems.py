@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
-from pyro_llm.cli.jsonl import read_lines, reason
+from pyro_llm.cli.jsonl import read_lines
 from pyro_llm.errors import ProblemFileError
+from pyro_llm.validation import reason
 
 
 def _encodable(text: str) -> str:
@@ -55,7 +56,7 @@ def read_problems(path: Path) -> Iterator[tuple[int, Problem]]:
         try:
             problem = Problem.model_validate(record)
         except ValidationError as error:
-            raise ProblemFileError(f"{path}:{number}: {reason(error)}") from error
+            raise ProblemFileError(f"{path}:{number}: {reason(error)}.") from error
         if problem.id in seen:
             raise ProblemFileError(
                 f"{path}:{number}: the id {problem.id!r} was used in line {seen[problem.id]} already."

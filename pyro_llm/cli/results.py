@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pyro_llm.cli.jsonl import read_lines, reason
+from pyro_llm.cli.jsonl import read_lines
 from pyro_llm.cli.problems import Problem
 from pyro_llm.errors import OutputPathError, ProblemFileError, ResultsMismatchError
+from pyro_llm.validation import reason
 
 MAX_NAME = 80
 
@@ -75,7 +76,7 @@ def read_results(path: Path) -> list[Result]:
         try:
             results.append(Result.model_validate(record))
         except ValidationError as error:
-            raise ProblemFileError(f"{path}:{number}: not a result of pyro-llm solve: {reason(error)}") from error
+            raise ProblemFileError(f"{path}:{number}: not a result of pyro-llm solve: {reason(error)}.") from error
     return results
 
 

@@ -45,14 +45,7 @@ def load(path: str | PathLike[str]) -> Posterior:
     Raises:
         PosteriorFileError: there is no such file, or it holds no posterior of this library.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise PosteriorFileError(f"There is no file {str(path)!r}.")
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            tree = tree.load()
-    except (OSError, ValueError) as error:
-        raise PosteriorFileError(f"{str(path)!r} is not a netCDF file: {error}") from error
+    tree = read_tree(path)
     schema = tree.attrs.get("schema_version")
     if tree.attrs.get("inference_library") != "pyro_llm" or schema is None:
         raise PosteriorFileError(f"{str(path)!r} holds no posterior of pyro_llm: `Posterior.save` writes those.")
@@ -62,6 +55,22 @@ def load(path: str | PathLike[str]) -> Posterior:
         return _posterior(tree)
     except (KeyError, ValueError) as error:
         raise PosteriorFileError(f"{str(path)!r} is not complete: {type(error).__name__}: {error}") from error
+
+
+def read_tree(path: str | PathLike[str]) -> xr.DataTree:
+    """The tree that a netCDF file holds, in memory.
+
+    Raises:
+        PosteriorFileError: there is no such file, or it is not netCDF.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise PosteriorFileError(f"There is no file {str(path)!r}.")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            return tree.load()
+    except (OSError, ValueError) as error:
+        raise PosteriorFileError(f"{str(path)!r} is not a netCDF file: {error}") from error
 
 
 def _posterior(tree: xr.DataTree) -> Posterior:

@@ -38,9 +38,9 @@ def fit_raters(
 
     `"svi"` fits a normal law of full rank on the unconstrained scale (`AutoMultivariateNormal`) and corrects it: four
     times as many draws from it are weighed by p / q and resampled, so that what error of the approximation the weights
-    can reach is gone; `fit["ess"]` says how many of them were worth the same. `"nuts"` runs Hamiltonian chains one
-    after another, and `fit` holds R-hat and the effective sample size of the worst site. Randomness is that of
-    `pyro.set_rng_seed`; the parameter store is left as it was.
+    can reach is gone; `fit["ess"]` is their effective sample size, scaled to the number kept. `"nuts"` runs Hamiltonian
+    chains one after another, and `fit` holds R-hat and the effective sample size of the worst site. Randomness is that
+    of `pyro.set_rng_seed`; the parameter store is left as it was.
 
     Args:
         ratings: what was said, and what is known of the truth.

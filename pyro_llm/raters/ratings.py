@@ -62,10 +62,13 @@ class Ratings:
             raise RatingsError(f"The raters are {list(self.raters)}; give at least one, and each a name of its own.")
         if not self.item.shape == self.rater.shape == self.score.shape or self.score.dim() != 1:
             raise RatingsError("item, rater and score must each have one entry for each rating.")
-        if self.truth.dim() != 1 or (self.item.numel() and int(self.item.max()) >= len(self.truth)):
+        within = not self.item.numel() or 0 <= int(self.item.min()) <= int(self.item.max()) < len(self.truth)
+        if self.truth.dim() != 1 or not within:
             raise RatingsError(
                 f"truth has shape {list(self.truth.shape)}; give one entry for each item, NaN if unknown."
             )
+        if self.rater.numel() and not 0 <= int(self.rater.min()) <= int(self.rater.max()) < len(self.raters):
+            raise RatingsError(f"A rating is by a rater other than the {len(self.raters)} there are, numbered from 0.")
         wrong = ~((self.score >= 0) & (self.score <= 1))
         if wrong.any():
             m = int(wrong.nonzero()[0])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
 
+from pyro_llm.diagnostics.storage import read_tree
 from pyro_llm.errors import PosteriorFileError, RatingsError
 from pyro_llm.files import written_whole
 from pyro_llm.raters.posterior import RaterPosterior
@@ -39,14 +39,7 @@ def save(posterior: RaterPosterior, path: str | PathLike[str]) -> None:
 
 def load(path: str | PathLike[str]) -> RaterPosterior:
     """Read what `save` wrote. Raises PosteriorFileError for anything else."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise PosteriorFileError(f"There is no file {str(path)!r}.")
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as opened:
-            tree = opened.load()
-    except (OSError, ValueError) as error:
-        raise PosteriorFileError(f"{str(path)!r} is not a netCDF file: {error}") from error
+    tree = read_tree(path)
     if tree.attrs.get("inference_library") != LIBRARY or tree.attrs.get("kind") != KIND:
         raise PosteriorFileError(f"{str(path)!r} holds no raters: `RaterPosterior.save` writes those.")
     try:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pyro_llm.errors import OutputPathError, VoteFileError
+from pyro_llm.validation import reason
 
 Choice = Literal["yes", "no", "skip"]
 _SPELLINGS = {"y": "yes", "true": "yes", "1": "yes", "n": "no", "false": "no", "0": "no", "s": "skip", "": "skip"}
@@ -107,7 +108,7 @@ def load_votes(path: str | PathLike[str]) -> Votes:
                 try:
                     votes.append(Vote.model_validate(json.loads(row) if isinstance(row, str) else row))
                 except ValidationError as error:
-                    faults.append(f"line {number}: {_reason(error)}")
+                    faults.append(f"line {number}: {reason(error)}")
                 except (ValueError, RecursionError) as error:
                     faults.append(f"line {number}: not JSON: {error}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -126,11 +127,6 @@ def _rows(file: Any, is_csv: bool) -> Iterator[tuple[int, Any]]:
     reader = csv.DictReader(file)
     for row in reader:
         yield reader.line_num, {key: value for key, value in row.items() if key is not None and value is not None}
-
-
-def _reason(error: ValidationError) -> str:
-    faults = (f"{'.'.join(map(str, fault['loc'])) or 'the line'}: {fault['msg']}" for fault in error.errors())
-    return "; ".join(faults)
 
 
 def append_vote(path: str | PathLike[str], vote: Vote) -> None:

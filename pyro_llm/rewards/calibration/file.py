@@ -12,6 +12,7 @@ from pyro_llm.errors import CalibrationFileError
 from pyro_llm.files import written_whole
 from pyro_llm.rewards.calibration.calibration import Calibration
 from pyro_llm.rewards.calibration.maps import BetaCalibration, IsotonicCalibration, PlattScaling, TemperatureScaling
+from pyro_llm.validation import reason
 
 AnyCalibration = Annotated[
     TemperatureScaling | PlattScaling | BetaCalibration | IsotonicCalibration, Field(discriminator="method")
@@ -56,9 +57,8 @@ def load_calibration(path: str | os.PathLike[str], reward: str | None = None) ->
     except OSError as error:
         raise CalibrationFileError(f"Cannot read the calibration {str(path)!r}: {error.strerror or error}.") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
         raise CalibrationFileError(
-            f"{str(path)!r} holds no calibration that this version can read ({faults}). "
+            f"{str(path)!r} holds no calibration that this version can read ({reason(error, 'file')}). "
             "`pyro-llm calibrate` and `calibration.save` write such files."
         ) from error
     if reward is not None and content.reward not in (None, reward):
