@@ -11,9 +11,9 @@ from pyro_llm.rewards.calibration import (
     load_calibration,
 )
 from pyro_llm.rewards.composition import Calibrated, Ensemble, Power, WithError
-from pyro_llm.rewards.confidence import ConfidenceReward
 from pyro_llm.rewards.formats.armorm import ArmoReward
 from pyro_llm.rewards.formats.implicit import ImplicitReward
+from pyro_llm.rewards.formats.last_token import ProcessReward
 from pyro_llm.rewards.formats.math_shepherd import MathShepherdReward
 from pyro_llm.rewards.formats.outcome import OutcomeReward
 from pyro_llm.rewards.formats.qwen_prm import QwenProcessReward
@@ -21,14 +21,13 @@ from pyro_llm.rewards.formats.rlhflow import RLHFlowReward
 from pyro_llm.rewards.formats.skywork_prm import SkyworkProcessReward
 from pyro_llm.rewards.formats.trl import TRLProcessReward
 from pyro_llm.rewards.function import FunctionReward
-from pyro_llm.rewards.isolated_function import IsolatedFunctionReward
-from pyro_llm.rewards.judge import JudgeReward
+from pyro_llm.rewards.isolation import IsolatedFunctionReward
+from pyro_llm.rewards.judges import ConfidenceReward, JudgeReward
 from pyro_llm.rewards.load import load_reward
-from pyro_llm.rewards.process import ProcessReward
-from pyro_llm.rewards.remote import ChatEndpoint, HttpOptions, JsonEndpoint, PoolingEndpoint, RemoteReward
+from pyro_llm.rewards.remote import ChatEndpoint, Endpoint, HttpOptions, JsonEndpoint, PoolingEndpoint, RemoteReward
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.reward_model import RewardModel, TextReward
-from pyro_llm.rewards.verifiers import ArithmeticReward, JsonSchemaReward, MathVerifyReward, RegexReward
+from pyro_llm.rewards.verifiers import ArithmeticReward, JsonSchemaReward, MathVerifyReward, RegexReward, Verifier
 
 __all__ = [
     "DEFAULT_AGGREGATION",
@@ -39,6 +38,7 @@ __all__ = [
     "Calibration",
     "ChatEndpoint",
     "ConfidenceReward",
+    "Endpoint",
     "Ensemble",
     "FunctionReward",
     "HttpOptions",
@@ -65,6 +65,7 @@ __all__ = [
     "TRLProcessReward",
     "TemperatureScaling",
     "TextReward",
+    "Verifier",
     "WithError",
     "aggregate",
     "fit_calibration",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_llm.errors import CapabilityError, ContextLengthError, RewardError
 from pyro_llm.lm.state import TextState
-from pyro_llm.rewards.batching import BatchLimits
+from pyro_llm.rewards.reading.batching import BatchLimits
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
 from pyro_llm.run_scope import current_run_scope
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pyro_llm.lm.kv.transformer import CachedTransformer
-    from pyro_llm.rewards.readers import Reader
+    from pyro_llm.rewards.reading.readers import Reader
 
 
 class Solution(NamedTuple):
@@ -166,7 +166,7 @@ class HeadReward(TextReward):
     def _cached_model(self) -> CachedTransformer | None:
         """The model with a key-value cache, if it is one that can have it."""
         from pyro_llm.lm.kv.transformer import CachedTransformer
-        from pyro_llm.rewards.causal import is_causal
+        from pyro_llm.rewards.reading.causal import is_causal
 
         try:
             cached = CachedTransformer(self.model, self.context_length)
@@ -176,7 +176,7 @@ class HeadReward(TextReward):
 
     def _reader(self) -> Reader:
         """The reader of the run in progress; outside any, one that remembers nothing from one call to the next."""
-        from pyro_llm.rewards.readers import CachedReader, WholeReader
+        from pyro_llm.rewards.reading.readers import CachedReader, WholeReader
 
         cached = self._cached_model
         if cached is None:

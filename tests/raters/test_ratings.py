@@ -40,9 +40,7 @@ def test_what_is_no_rating(scores, truth, raters, reason):
         Ratings.of(scores, truth, raters)
 
 
-@pytest.mark.parametrize(
-    ("item", "rater", "reason"), [(0, 1, "other than the 1"), (-1, 0, "one entry for each")]
-)
+@pytest.mark.parametrize(("item", "rater", "reason"), [(0, 1, "other than the 1"), (-1, 0, "one entry for each")])
 def test_ratings_of_nothing_and_by_nobody(item, rater, reason):
     with pytest.raises(RatingsError, match=reason):
         Ratings(("a",), torch.tensor([item]), torch.tensor([rater]), torch.ones(1), torch.zeros(1))

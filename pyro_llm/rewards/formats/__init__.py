@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyro_llm.errors import OptionError, RewardFormatError
 from pyro_llm.rewards.formats.armorm import ArmoReward
 from pyro_llm.rewards.formats.implicit import ImplicitReward
+from pyro_llm.rewards.formats.last_token import ProcessReward
 from pyro_llm.rewards.formats.math_shepherd import MathShepherdReward
 from pyro_llm.rewards.formats.outcome import OutcomeReward
 from pyro_llm.rewards.formats.qwen_prm import QwenProcessReward
 from pyro_llm.rewards.formats.rlhflow import RLHFlowReward
 from pyro_llm.rewards.formats.skywork_prm import SkyworkProcessReward
 from pyro_llm.rewards.formats.trl import TRLProcessReward
-from pyro_llm.rewards.process import ProcessReward
 from pyro_llm.rewards.reward_model import TextReward
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pyro_llm import answer, load_reward, zoo
 from pyro_llm.diagnostics import expected_calibration_error
 from pyro_llm.rewards import fit_calibration
-from pyro_llm.rewards.process import Solution
+from pyro_llm.rewards.head import Solution
 
 PROBLEMS, BINS = 240, 5
 

@@ -11,7 +11,7 @@ from pyro_llm.infer import SMC
 from pyro_llm.lm import PAD, load_lm
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import load_reward
-from pyro_llm.rewards.process import Solution
+from pyro_llm.rewards.head import Solution
 from pyro_llm.run_scope import run_scope
 
 TOLERANCE = 1e-4

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pyro_llm.errors import CapabilityError, OptionError, RewardError
 from pyro_llm.lm import HFLanguageModel, TableLM
 from pyro_llm.rewards import JudgeReward
-from pyro_llm.rewards.verbaliser import Verbaliser
+from pyro_llm.rewards.judges.verbaliser import Verbaliser
 from pyro_llm.run_scope import run_scope
 
 WORDS = ["Yes", " yes", "YES", "No", " no", "Maybe", "\n", "Yesterday", "."]

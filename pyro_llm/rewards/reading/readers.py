@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from pyro_llm.lm.kv.transformer import CachedTransformer
 from pyro_llm.lm.prefixes import padded
-from pyro_llm.rewards.batching import BatchLimits
-from pyro_llm.rewards.beginnings import Beginning, Beginnings, ReadRows, as_key, common_length, take
+from pyro_llm.rewards.reading.batching import BatchLimits
+from pyro_llm.rewards.reading.beginnings import Beginning, Beginnings, ReadRows, as_key, common_length, take
 from pyro_llm.run_scope import current_cost
 
 _WORTH_A_PASS = 16  # tokens: a shorter problem costs less in each row than in a pass of its own

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyro_llm.errors import RewardError
 from pyro_llm.rewards.function import same_function
-from pyro_llm.rewards.isolation import IsolatedReward
+from pyro_llm.rewards.isolation.isolated_reward import IsolatedReward
 
 
 @dataclass(frozen=True, eq=False)

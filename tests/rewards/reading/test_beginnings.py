@@ -7,7 +7,7 @@ import torch
 
 from pyro_llm.lm.kv.layers import LayerKind, RowCache
 from pyro_llm.lm.kv.rows import KVRows, take_rows
-from pyro_llm.rewards.beginnings import Beginnings, ReadRows, as_key, common_length, pieces
+from pyro_llm.rewards.reading.beginnings import Beginnings, ReadRows, as_key, common_length, pieces
 
 SLOT_BYTES = 2 * 4 * 3  # keys and values of one head, three float32 numbers
 

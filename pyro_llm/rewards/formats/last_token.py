@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
 
-__all__ = ["ProcessReward", "Solution"]
-
 
 class ProcessReward(StepReward):
     """The last token's score of a token classifier with two labels, label 1 being "right so far".

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from pyro_llm.rewards.batching import BatchLimits
+from pyro_llm.rewards.reading.batching import BatchLimits
 
 
 def test_every_text_once_within_both_limits():

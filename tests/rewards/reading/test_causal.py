@@ -3,7 +3,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from pyro_llm.rewards.causal import is_causal
+from pyro_llm.rewards.reading.causal import is_causal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
