@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RaterPosterior:
-    """D equally weighted draws of the errors of K raters.
+    """D equally weighted draws of the errors of K raters; equal to another of the same draws.
 
     Attributes:
         raters: their names. Length K.
@@ -160,6 +160,15 @@ class RaterPosterior:
         from pyro_llm.raters.storage import load
 
         return load(path)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RaterPosterior):
+            return NotImplemented
+        draws = ("prevalence", "sensitivity", "specificity")
+        return self.raters == other.raters and all(torch.equal(getattr(self, x), getattr(other, x)) for x in draws)
+
+    def __hash__(self) -> int:
+        return hash((self.raters, len(self.prevalence)))
 
     def __repr__(self) -> str:
         lines = [

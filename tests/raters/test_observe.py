@@ -106,3 +106,18 @@ def test_votes_alone_are_judged_by_the_prior_and_cost_no_site_where_there_are_no
     assert poutine.trace(program).get_trace(lm, elsewhere).observation_nodes == []
     two_steps = SMC(program, num_particles=8, ess_threshold=1.0).run(lm, VOTES, steps=3)
     assert two_steps.stats.num_steps >= 2
+
+
+def test_a_likelihood_made_anew_in_each_step_is_the_same(lm):
+    """Were it another one at each step, its votes would count once for every step."""
+
+    def anew(lm):
+        state = lm.prompt("?")
+        for t, step in enumerate(([[0, 2]], [[1, 2]], [[3, -1]])):
+            state = state.append(torch.tensor(step))
+            pyro_llm.observe_votes(f"votes_{t}", VoteLikelihood(VOTES), state)
+        return state
+
+    trace = poutine.trace(anew).get_trace(lm)
+    total = sum(node["fn"].log_prob(node["value"]).item() for name, node in trace.nodes.items() if "votes" in name)
+    assert total == pytest.approx(VoteLikelihood(VOTES).log_ratio(["a\nb\n"], "?").item())

@@ -82,6 +82,9 @@ def test_equal_rewards_are_the_same_to_accept(posterior):
     assert posterior.reward({"Ann": ANN}) == posterior.reward({"Ann": ANN})
     assert posterior.reward({"Ann": ANN}) != posterior.reward({"Ann": BOB})
     assert hash(posterior.reward({"Ann": ANN})) == hash(posterior.reward({"Ann": ANN}))
+    anew = [posterior.reward({"Ann": ANN}, prevalence=0.3) for _ in range(2)]
+    assert anew[0] == anew[1] and hash(anew[0]) == hash(anew[1])
+    assert anew[0] != posterior.reward({"Ann": ANN}, prevalence=0.4)
     assert repr(posterior.reward({"Ann": ANN})).startswith("RatersReward(Ann=FunctionReward(")
     assert repr(posterior.reward({"Ann": ANN}) ** 2.0).endswith("** 2.0")
 
