@@ -22,7 +22,8 @@ from pyro_llm.run_scope import current_run_scope
 class RewardModel(Protocol):
     """What judges the texts of a state: any callable of this signature, a plain function too.
 
-    It must be hashable, and the same object throughout a program: the particles that have finished are told by it.
+    It must be hashable, and equal throughout a program: the particles that have finished are told by it. Rewards of
+    this package are equal if they are made of equal parts, those that hold a model of their own if they are the same.
     """
 
     def __call__(self, state: TextState) -> Tensor:

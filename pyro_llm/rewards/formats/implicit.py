@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -149,6 +149,15 @@ class ImplicitReward(TextReward):
                 f"(problem: {item.problem!r}), so that their ratio is not defined."
             )
         return log_odds
+
+    def _key(self) -> tuple[Hashable, ...]:
+        return self.policy, self.reference, self.beta
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImplicitReward) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     def __repr__(self) -> str:
         return f"ImplicitReward({self.policy.name!r}, {self.reference.name!r}, beta={self.beta!r})"

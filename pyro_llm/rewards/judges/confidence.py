@@ -136,6 +136,15 @@ class ConfidenceReward(TextReward):
         log_odds = from_log_probability(-value)
         return -log_odds if self.measure == "self_certainty" else log_odds
 
+    def _key(self) -> tuple[Hashable, ...]:
+        return self.measure, self.lm
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ConfidenceReward) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
     def __repr__(self) -> str:
         return f"ConfidenceReward({self.measure!r})"
 

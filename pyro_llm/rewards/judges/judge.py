@@ -143,6 +143,15 @@ class JudgeReward(TextReward):
         order = (self.yes[0], self.no[0])
         return [order, order[::-1]] if self.both_orders else [order]
 
+    def _key(self) -> tuple[Hashable, ...]:
+        return self.lm, self.rubrics, self.yes, self.no, self.both_orders
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JudgeReward) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
     def __repr__(self) -> str:
         return f"JudgeReward({self.lm.name!r}, {len(self.rubrics)} phrasing(s), both_orders={self.both_orders})"
 

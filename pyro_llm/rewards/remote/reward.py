@@ -112,5 +112,11 @@ class RemoteReward(TextReward):
         self.__dict__.update(state)
         self._client = JsonClient(self.url.rstrip("/") + self.endpoint.path, self.http)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteReward) and (self.url, self.endpoint) == (other.url, other.endpoint)
+
+    def __hash__(self) -> int:
+        return hash((self.url, type(self.endpoint)))
+
     def __repr__(self) -> str:
         return f"RemoteReward({self.url!r}, {type(self.endpoint).__name__})"
