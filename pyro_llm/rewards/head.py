@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_llm.errors import CapabilityError, ContextLengthError, RewardError
+from pyro_llm.lm.memory import is_out_of_memory
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reading.batching import BatchLimits
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
@@ -138,7 +139,12 @@ class HeadReward(TextReward):
         for row, part in zip(of_part, parts, strict=True):
             rows.setdefault(row, part)
         problems = {part.problem: tuple(self.encode_problem(part.problem)) for part in rows.values()}
-        outputs = reader.last_logits(list(rows), [problems[part.problem] for part in rows.values()]).cpu()
+        try:
+            outputs = reader.last_logits(list(rows), [problems[part.problem] for part in rows.values()]).cpu()
+        except Exception as error:
+            if is_out_of_memory(error):  # what is kept between calls goes before fewer texts are tried at a time
+                reader.forget()
+            raise
         place = {row: index for index, row in enumerate(rows)}
         return [outputs[place[row]] for row in of_part]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -150,7 +150,7 @@ class ImplicitReward(TextReward):
             )
         return log_odds
 
-    def _key(self) -> tuple[Hashable, ...]:
+    def _key(self) -> tuple[object, ...]:
         return self.policy, self.reference, self.beta
 
     def __eq__(self, other: object) -> bool:

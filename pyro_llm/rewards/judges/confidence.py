@@ -136,7 +136,7 @@ class ConfidenceReward(TextReward):
         log_odds = from_log_probability(-value)
         return -log_odds if self.measure == "self_certainty" else log_odds
 
-    def _key(self) -> tuple[Hashable, ...]:
+    def _key(self) -> tuple[object, ...]:
         return self.measure, self.lm
 
     def __eq__(self, other: object) -> bool:

@@ -143,7 +143,7 @@ class JudgeReward(TextReward):
         order = (self.yes[0], self.no[0])
         return [order, order[::-1]] if self.both_orders else [order]
 
-    def _key(self) -> tuple[Hashable, ...]:
+    def _key(self) -> tuple[object, ...]:
         return self.lm, self.rubrics, self.yes, self.no, self.both_orders
 
     def __eq__(self, other: object) -> bool:

@@ -35,6 +35,10 @@ class Reader(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Free what is remembered: memory has run out."""
+        ...
+
 
 class WholeReader:
     """Reads every row from its first token, as a bidirectional model must.
@@ -52,6 +56,9 @@ class WholeReader:
         """Logits at the last tokens; see `Reader`."""
         batches = self._limits.batches([len(row) for row in rows])
         return _in_order([(batch, self._read([rows[index] for index in batch])) for batch in batches])
+
+    def forget(self) -> None:
+        """Nothing is remembered; see `Reader`."""
 
     def _read(self, rows: Sequence[Row]) -> Tensor:
         lengths = [len(row) for row in rows]
@@ -76,7 +83,7 @@ class CachedReader:
     """
 
     def __init__(self, model: CachedTransformer, limits: BatchLimits, max_bytes: int, device: torch.device) -> None:
-        self._model, self._limits, self._device = model, limits, device
+        self._model, self._limits, self._device, self._max_bytes = model, limits, device, max_bytes
         self._beginnings = Beginnings(max_bytes)
 
     def last_logits(self, rows: Sequence[Row], problems: Sequence[Row]) -> Tensor:
@@ -88,6 +95,12 @@ class CachedReader:
         for batch in self._batches(rows, starts):
             parts.append((batch, self._read([rows[index] for index in batch], [starts[index] for index in batch])))
         return _in_order(parts)
+
+    def forget(self) -> None:
+        """Free the keys and values; what is asked for is read anew. See `Reader`."""
+        self._beginnings = Beginnings(self._max_bytes)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _first_on_problems(self, rows: Sequence[Row], problems: Sequence[Row]) -> dict[int, int]:
         """A row on each problem not read yet, and how many of the problem's tokens all rows on it begin with."""

@@ -160,3 +160,22 @@ def test_a_problem_is_stored_once_where_the_attention_allows_it(rewards_of, arch
         problem = len(reward.encode(solutions[0]._replace(text=""))) * 2 * 4 * layers * heads * head_dim
         held = beginnings.held_bytes
     assert copies * 0.9 < held / problem < copies + 5
+
+
+def test_what_is_kept_goes_when_memory_runs_out(rewards_of, letter_lm, fresh, monkeypatch):
+    """The device holds so many bytes and no more: those of earlier texts must not keep a later one from being read."""
+    reward = rewards_of("llama")
+    with run_scope():
+        states = list(random_steps(letter_lm, random.Random(0), steps=4))
+        reward(states[0])
+        reader = reward._reader()
+        forward, kept = reader._model.forward, reader._beginnings.held_bytes
+        assert kept > 0
+
+        def scarce(*args):
+            if reader._beginnings.held_bytes >= kept:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(*args)
+
+        monkeypatch.setattr(reader._model, "forward", scarce)
+        torch.testing.assert_close(reward(states[1]), expected(reward, fresh, states[1]), rtol=0, atol=TOLERANCE)
