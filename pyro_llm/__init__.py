@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_llm import diagnostics, distributions, handlers, infer, lm, models, ops, raters, rewards, zoo
+    from pyro_llm import diagnostics, distributions, errors, handlers, infer, lm, models, ops, raters, rewards, zoo
     from pyro_llm.answers import answer
     from pyro_llm.distributions import accept
     from pyro_llm.handlers import loop, twist
@@ -23,6 +23,7 @@ __all__ = [
     "answer",
     "diagnostics",
     "distributions",
+    "errors",
     "handlers",
     "infer",
     "lm",
