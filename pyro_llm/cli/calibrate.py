@@ -8,12 +8,11 @@ import torch
 from rich import box
 from rich.table import Table
 
-from pyro_llm.cli.console import errors, output
+from pyro_llm.cli.console import output
 from pyro_llm.cli.held_out import Interval, compare, held_out_probabilities
 from pyro_llm.cli.labels import read_labels
-from pyro_llm.cli.single import FIGURES
-from pyro_llm.errors import OutputPathError
-from pyro_llm.files import check_writable, written_whole
+from pyro_llm.cli.outputs import check_outputs, tell_written
+from pyro_llm.files import written_whole
 from pyro_llm.rewards import fit_calibration
 from pyro_llm.rewards.calibration import CalibrationMethod
 
@@ -34,11 +33,7 @@ def calibrate_file(
         ProblemFileError: a line of the data is no labelled score.
         CalibrationError: nothing can be fitted: labels of one class only, say.
     """
-    if plot is not None and plot.suffix.lower() not in FIGURES:
-        raise OutputPathError(f"Cannot draw into {str(plot)!r}: the name must end in one of {', '.join(FIGURES)}.")
-    for path in (out, plot):
-        if path is not None:
-            check_writable(path)
+    check_outputs(out, plot=plot)
     scores = read_labels(data, allow_certain=method == "isotonic")
     calibration = fit_calibration(scores.log_odds, scores.labels, method)
     before = torch.tensor(scores.log_odds).sigmoid().numpy()
@@ -55,7 +50,7 @@ def calibrate_file(
 
     if out is not None:
         calibration.save(out, reward)
-        errors.print(f"Calibration written to {out}", style="dim", markup=False, highlight=False)
+        tell_written("Calibration", out)
     if plot is not None:
         from pyro_llm.diagnostics.figure import new_figure
         from pyro_llm.diagnostics.reliability import plot_reliability
@@ -64,7 +59,7 @@ def calibrate_file(
         plot_reliability({"before": before, "after": after}, scores.labels, figure.subplots())
         with written_whole(plot) as temporary:
             figure.savefig(temporary, dpi=150)
-        errors.print(f"Figure written to {plot}", style="dim", markup=False, highlight=False)
+        tell_written("Figure", plot)
 
 
 def _written(interval: Interval) -> str:

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from pyro_llm.answers import answer
 from pyro_llm.cli.console import errors, output
+from pyro_llm.cli.outputs import check_outputs, tell_written
 from pyro_llm.diagnostics.display import label
-from pyro_llm.errors import LowSampleSizeWarning, OutputPathError
-from pyro_llm.files import check_writable
+from pyro_llm.errors import LowSampleSizeWarning
 from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.raters import (
@@ -49,11 +49,7 @@ def review(
         RatingsError: nothing is known of somebody who voted.
         OutputPathError: votes or the posterior cannot be written.
     """
-    if out is not None and out.suffix != ".nc":
-        raise OutputPathError(f"Cannot save the posterior as {str(out)!r}: it is netCDF, the name must end in .nc.")
-    for path in (votes_path, out):
-        if path is not None:
-            check_writable(path)
+    check_outputs(votes_path, posterior=out)
     posterior = Posterior.load(run)
     votes = load_votes(votes_path) if votes_path.exists() else Votes()
     if raters is not None:
@@ -76,7 +72,7 @@ def review(
         errors.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         conditioned.save(out)
-        errors.print(f"Posterior written to {out}", style="dim", markup=False, highlight=False)
+        tell_written("Posterior", out)
 
 
 def _ask_all(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyro_llm.cli.console import errors, output
+from pyro_llm.cli.console import output
 from pyro_llm.cli.options import SolveOptions
-from pyro_llm.errors import OutputPathError
-from pyro_llm.files import check_writable, written_whole
-
-FIGURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+from pyro_llm.cli.outputs import check_outputs, tell_written
+from pyro_llm.files import written_whole
 
 
 def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path | None) -> None:
@@ -18,13 +16,7 @@ def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path 
     Raises:
         OutputPathError: an output path cannot be written to; found before the work begins.
     """
-    if out is not None and out.suffix != ".nc":
-        raise OutputPathError(f"Cannot save the posterior as {str(out)!r}: it is netCDF, the name must end in .nc.")
-    if plot is not None and plot.suffix.lower() not in FIGURES:
-        raise OutputPathError(f"Cannot draw into {str(plot)!r}: the name must end in one of {', '.join(FIGURES)}.")
-    for path in (out, plot):
-        if path is not None:
-            check_writable(path)
+    check_outputs(posterior=out, plot=plot)
 
     from pyro_llm.cli.report import show_posterior
     from pyro_llm.cli.solver import Solver
@@ -33,8 +25,8 @@ def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path 
     show_posterior(output, posterior)
     if out is not None:
         posterior.save(out)
-        errors.print(f"Posterior written to {out}", style="dim", markup=False, highlight=False)
+        tell_written("Posterior", out)
     if plot is not None:
         with written_whole(plot) as temporary:
             posterior.plot().savefig(temporary, dpi=150)
-        errors.print(f"Figure written to {plot}", style="dim", markup=False, highlight=False)
+        tell_written("Figure", plot)
