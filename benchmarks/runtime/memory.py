@@ -17,7 +17,6 @@ from benchmarks.runtime.results import Comparison, Figure
 from benchmarks.runtime.timing import Work, check_equal
 from benchmarks.runtime.workload import Workload
 from pyro_llm.lm import HFLanguageModel
-from pyro_llm.run_scope import current_run_scope
 
 LEFT_OUT = (
     *(type, ModuleType, FunctionType, BuiltinFunctionType, CodeType),
@@ -45,16 +44,14 @@ def tensor_bytes(*roots: Any) -> int:
 
 
 class Gauge:
-    """Looks, after each forward pass of a model, at what the run in progress holds, and keeps the most."""
+    """Looks, after each forward pass of a model, at what its sessions and the pass hold, and keeps the most."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload, self.most = workload, 0
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A forward hook."""
-        scope, lm = current_run_scope(), self.workload.lm
-        session = scope.resource(lm, lm.session) if scope is not None else None
-        self.most = max(self.most, tensor_bytes(session, kwargs))
+        self.most = max(self.most, tensor_bytes(self.workload.lm.memory.caches, kwargs))
 
 
 def compare(plan: Plan) -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,12 +25,14 @@ class CachedBranches:
 
     Attributes:
         rows: their keys and values.
+        lent: texts that rows begin with, lent by caches in which they can still be found.
     """
 
     def __init__(self, model: CachedModel, rows: KVRows, logits: Tensor | None) -> None:
         self._model = model
         self.rows = rows
         self._logits = logits
+        self.lent: list[StoredBatch] = []
 
     @property
     def logits(self) -> Tensor:
@@ -50,6 +52,20 @@ class CachedBranches:
             return self
         chosen = torch.tensor(rows, device=self.logits.device)
         return CachedBranches(self._model, self.rows.select(chosen, rows, room), self.logits[chosen])
+
+    def keep_only(self, rows: Sequence[int], room: int) -> None:
+        """Go on with some of the rows; see `Branches`."""
+        chosen = torch.tensor(rows, dtype=torch.long, device=self.logits.device)
+        self.rows = self.rows.select(chosen, rows, room, given_up=True) if len(rows) else self.rows.nothing()
+        self._logits = self.logits[chosen]
+        self.take_over(self, {old: new for new, old in enumerate(rows)})
+
+    def take_over(self, ended: CachedBranches, row: Mapping[int, int]) -> None:
+        """Have what was lent to branches that have ended; `row` says what has become of their rows."""
+        for batch in ended.lent:
+            batch.move(self.rows, row)
+        if ended is not self:
+            self.lent, ended.lent = [*self.lent, *ended.lent], []
 
     def starts(self) -> list[Place]:
         """The rows as texts to go on from; see `Branches`. The host waits for their lengths."""

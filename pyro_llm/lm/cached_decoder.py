@@ -28,9 +28,29 @@ class CachedDecoder:
         """Logits of the next token; see `Decoder`."""
         return logits_at(starts)
 
-    def fork(self, starts: Sequence[Place], room: int) -> CachedBranches:
+    def fork(
+        self,
+        starts: Sequence[Place],
+        room: int,
+        steps: Sequence[object] | None = None,
+        ended: CachedBranches | None = None,
+    ) -> CachedBranches:
         """Rows to write on, a copy each; see `Decoder`."""
-        return CachedBranches(self._model, take(starts, room), logits_at(starts))
+        logits = logits_at(starts)
+        lent = [] if steps is None or self._model.recurrent else _lend(starts, steps)
+        given_up = {place.batch.rows for place in starts if steps is not None and _is_given_up(place, ended)}
+        try:
+            branches = CachedBranches(self._model, take(starts, room, given_up), logits)
+        except BaseException:
+            for cache, batch in lent:
+                cache.forget(batch)
+            raise
+        branches.lent = [batch for _, batch in lent]
+        for batch in branches.lent:
+            batch.rows = branches.rows
+        if ended is not None:
+            branches.take_over(ended, {place.number: row for row, place in enumerate(starts) if place.cache is None})
+        return branches
 
     def keep(self, prefix: Prefix, branches: CachedBranches, begun: Sequence[int], kept: Tensor, step: object) -> None:
         """Store rows that have been written on; see `Decoder`."""
@@ -134,3 +154,22 @@ class CachedDecoder:
         self._cache.add_prompt(batch)
         self.memory.forget_oldest()
         return Place(batch, 0)
+
+
+def _lend(starts: Sequence[Place], steps: Sequence[object]) -> list[tuple[PrefixCache, StoredBatch]]:
+    """Have the caches lend the texts that rows are written from; says what each has lent."""
+    rows: dict[tuple[int, int], dict[bytes, int]] = {}
+    lenders: dict[tuple[int, int], tuple[PrefixCache, object]] = {}
+    for row, (place, step) in enumerate(zip(starts, steps, strict=True)):
+        if place.cache is not None:
+            lenders[id(place.cache), id(step)] = place.cache, step
+            rows.setdefault((id(place.cache), id(step)), {}).setdefault(place.key, row)
+    lent = [(cache, cache.lend(rows[which], step)) for which, (cache, step) in lenders.items()]
+    return [(cache, batch) for cache, batch in lent if batch is not None]
+
+
+def _is_given_up(place: Place, ended: CachedBranches | None) -> bool:
+    """Whether nobody will ask for the rows of a batch again, after its texts have been lent."""
+    if place.cache is None:
+        return ended is not None and place.batch.rows is ended.rows
+    return not place.batch.lent and all(place.batch.rows is not batch.rows for batch in place.cache.batches())

@@ -55,6 +55,10 @@ class Branches(Protocol):
         """Some of the rows as branches of their own, with room for so many more tokens."""
         ...
 
+    def keep_only(self, rows: Sequence[int], room: int) -> None:
+        """Go on with some of the rows, with room for so many more tokens; the others have left."""
+        ...
+
     def starts(self) -> Sequence[Start]:
         """The rows as texts to go on from."""
         ...
@@ -88,12 +92,22 @@ class Decoder(Protocol[AnyBranches]):
         """The distinct rows that are not stored: what is stored of each, and the tokens that follow it."""
         ...
 
-    def fork(self, starts: Sequence[Start], room: int) -> AnyBranches:
+    def fork(
+        self,
+        starts: Sequence[Start],
+        room: int,
+        steps: Sequence[object] | None = None,
+        ended: AnyBranches | None = None,
+    ) -> AnyBranches:
         """Branches to write on, no more than `room` tokens each.
 
         Args:
             starts: those of this decoder, of others of the same model, and of branches, in any order.
             room: tokens.
+            steps: for each row, the step under which it will be kept. Then the texts at the starts are remembered by
+                these branches only, and no start that anybody else holds may be used again. None to leave all that is
+                remembered as it is.
+            ended: branches that end with this, their rows being among the starts.
         """
         ...
 

@@ -61,6 +61,11 @@ class Memory:
         self._caches.add(cache)
         return cache
 
+    @property
+    def caches(self) -> list[PrefixCache]:
+        """Those that live: one for each session."""
+        return list(self._caches)
+
     def stored_bytes(self) -> int:
         """Bytes that caches hold."""
         return sum(cache.kv_bytes() for cache in self._caches)

@@ -7,7 +7,7 @@ included, and identical rows are found in one place. Only what no stored row beg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -71,6 +71,7 @@ class StoredBatch:
         row: the row that begins with each text.
         lengths: tokens of each text, prompt included.
         adopted: texts that an earlier batch held as rows, and that rows of this one go on from.
+        lent: whether the rows are being written on, so that they belong to the branches that write.
         asked: when it was made or asked for, in the order of all such moments.
     """
 
@@ -80,6 +81,7 @@ class StoredBatch:
     row: list[int]
     lengths: list[int]
     adopted: set[Key] = field(default_factory=set)
+    lent: bool = False
     asked: int = field(default_factory=lambda: next(_clock))
 
     @classmethod
@@ -88,12 +90,27 @@ class StoredBatch:
         return cls(rows, logits, index, list(range(len(rows))), lengths)
 
 
+    def move(self, rows: KVRows, row: Mapping[int, int]) -> None:
+        """Note where rows have gone, and forget the texts of those that are gone."""
+        self.index = {key: number for key, number in self.index.items() if self.row[number] in row}
+        self.rows, self.row = rows, [row.get(old, -1) for old in self.row]
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where a text is stored."""
+    """Where a text is stored.
+
+    Attributes:
+        batch: the batch that has it.
+        number: its number in the batch.
+        key: its content.
+        cache: what the batch is stored in; None, and no key either, for rows of branches.
+    """
 
     batch: StoredBatch
     number: int
+    key: Key = b""
+    cache: PrefixCache | None = None
 
     @property
     def length(self) -> int:
@@ -120,15 +137,15 @@ class PrefixCache:
         yield from reversed(self._prompts.values())
 
     def kv_bytes(self) -> int:
-        """Bytes of keys, values and states, what several texts share counted once."""
-        return unique_bytes(tensor for batch in self.batches() for tensor in batch.rows.tensors())
+        """Bytes of keys, values and states, what several texts share counted once, and what is lent not at all."""
+        return unique_bytes(tensor for batch in self.batches() if not batch.lent for tensor in batch.rows.tensors())
 
     def find(self, key: Key) -> Place | None:
         """Where a text is stored, if it is; newer batches first."""
         for batch in self.batches():
             if key in batch.index:
                 batch.asked = next(_clock)
-                return Place(batch, batch.index[key])
+                return Place(batch, batch.index[key], key, self)
         return None
 
     def find_longest(self, contents: Contents, row: int) -> Place | None:
@@ -143,9 +160,11 @@ class PrefixCache:
 
     def add(self, batch: StoredBatch, step: object) -> None:
         """Store a batch of a step, and forget the oldest step if there are too many."""
-        if not self._steps or self._steps[-1][0] is not step:
-            self._steps.append((step, []))
-        self._steps[-1][1].append(batch)
+        of_step = next((batches for known, batches in self._steps if known is step), None)
+        if of_step is None:
+            of_step = []
+            self._steps.append((step, of_step))
+        of_step.append(batch)
         del self._steps[: -self._kept_steps]
 
     def add_prompt(self, batch: StoredBatch) -> None:
@@ -156,8 +175,9 @@ class PrefixCache:
             self._prompts.popitem(last=False)
 
     def oldest(self) -> StoredBatch | None:
-        """What was stored or asked for the longest ago."""
-        return min(self.batches(), key=lambda batch: batch.asked, default=None)
+        """What was stored or asked for the longest ago, and is not lent."""
+        batches = (batch for batch in self.batches() if not batch.lent)
+        return min(batches, key=lambda batch: batch.asked, default=None)
 
     def forget(self, batch: StoredBatch) -> None:
         """Store a batch no more: its texts are read again if they are asked for."""
@@ -172,6 +192,28 @@ class PrefixCache:
     def _keep_if(self, is_kept: Callable[[StoredBatch], bool]) -> None:
         steps = [(step, list(filter(is_kept, batches))) for step, batches in self._steps]
         self._steps = [(step, batches) for step, batches in steps if batches]
+
+    def lend(self, beginnings: Mapping[Key, int], step: object) -> StoredBatch | None:
+        """Take texts out of their steps, for rows that begin with them and are now written on.
+
+        So what the rows are written from is not in memory twice, and can be found all the same.
+
+        Args:
+            beginnings: texts, and the row that begins with each.
+            step: of what is written.
+
+        Returns:
+            The texts of them that earlier steps had, their rows still to come; None if there are none.
+        """
+        stored = next((batch for batch in self.batches()), None)
+        if stored is None:
+            return None
+        batch = StoredBatch(stored.rows.nothing(), stored.logits[:0], {}, [], [], lent=True)
+        self.adopt(batch, beginnings)
+        if not batch.index:
+            return None
+        self.add(batch, step)
+        return batch
 
     def adopt(self, batch: StoredBatch, beginnings: Mapping[Key, int]) -> None:
         """Let stored texts of earlier steps be beginnings of the rows of a batch: their own slots can then go.
@@ -200,6 +242,8 @@ class PrefixCache:
 
 def _without_waste(batch: StoredBatch) -> StoredBatch:
     """A batch that has lost texts to a later one: without those it had adopted itself, and without idle slots."""
+    if batch.lent:
+        return batch
     own = {key: number for key, number in batch.index.items() if key not in batch.adopted}
     if len(own) > 0.75 * len(batch.rows) or not own:
         return batch if own else StoredBatch(batch.rows, batch.logits, {}, [], [])
@@ -208,14 +252,15 @@ def _without_waste(batch: StoredBatch) -> StoredBatch:
     return StoredBatch.of_rows(take(places, room=0), logits_at(places), index, [place.length for place in places])
 
 
-def take(places: Sequence[Place], room: int = ROOM) -> KVRows:
-    """The texts at places as new rows, in this order, with room for so many more tokens."""
+def take(places: Sequence[Place], room: int = ROOM, given_up: Collection[KVRows] = ()) -> KVRows:
+    """The texts at places as new rows, in this order, with room for so many more tokens; see `take_rows`."""
     groups = _by_batch(places)
     return take_rows(
         [(batch.rows, [batch.row[number] for number in numbers]) for batch, numbers, _ in groups],
         [index for _, _, indices in groups for index in indices],
         [place.length for place in places],
         room,
+        given_up,
     )
 
 

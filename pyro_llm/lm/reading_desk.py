@@ -127,7 +127,8 @@ class ReadingDesk:
         tokens = torch.cat(
             [pad(part, (0, width - part.shape[-1]), value=PAD) for g in groups for part in [g.continuation]]
         )
-        branches = groups[0].request.decoder.fork(starts, room=width)
+        steps = [group.request.step for group in groups for _ in range(len(group.rows))]
+        branches = groups[0].request.decoder.fork(starts, width, steps)
         scores = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         with passes_count_for([group.request.cost for group in groups]):
             if any(group.request.scored for group in groups):

@@ -179,7 +179,10 @@ class SamplingPool:
         if order != list(range(len(order))):
             drawing = drawing.select(self._index(order))
         self._branches = entering[0].request.decoder.fork(
-            [starts[lane] for lane in order], room=self._decoding.max_tokens
+            [starts[lane] for lane in order],
+            room=self._decoding.max_tokens,
+            steps=[lanes[lane][0].step for lane in order],
+            ended=self._branches,
         )
         self._drawing, self._lanes = drawing, [lanes[lane] for lane in order]
         self._going_on = len(order)
@@ -214,13 +217,18 @@ class SamplingPool:
         """Make the batch smaller where that pays."""
         staying = [number for number, lane in enumerate(self._lanes) if lane is not None]
         if not staying:
-            self._branches = self._drawing = None
-            self._lanes = []
+            self._end()
         elif len(staying) <= _COMPACT_AT * len(self._lanes):
             assert self._branches is not None and self._drawing is not None
-            self._branches = self._branches.select(staying, room=self._decoding.max_tokens)
+            self._branches.keep_only(staying, room=self._decoding.max_tokens)
             self._drawing = self._drawing.select(self._index(staying))
             self._lanes = [self._lanes[number] for number in staying]
+
+    def _end(self) -> None:
+        if self._branches is not None:
+            self._branches.keep_only([], room=0)
+        self._branches = self._drawing = None
+        self._lanes, self._going_on = [], 0
 
     def _leave(self, request: SampleRequest, numbers: list[int]) -> None:
         """Let rows of a request go, and have its decoder remember them."""
@@ -271,8 +279,7 @@ class SamplingPool:
                 self._write_down(ended)
             if going_on.rows:
                 coming_back.append(going_on)
-        self._branches = self._drawing = None
-        self._lanes, self._going_on = [], 0
+        self._end()
         self._waiting.extendleft(reversed(coming_back))
         if not self._waiting:
             return

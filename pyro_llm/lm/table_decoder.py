@@ -83,8 +83,14 @@ class TableDecoder:
         nothing = prefix.tokens[:0]
         return Prefix(prefix.prompt_tokens, nothing, prefix.lengths[:0]), nothing
 
-    def fork(self, starts: Sequence[int], room: int) -> TableBranches:
-        """Rows to write on, of any length; see `Decoder`."""
+    def fork(
+        self,
+        starts: Sequence[int],
+        room: int,
+        steps: Sequence[object] | None = None,
+        ended: TableBranches | None = None,
+    ) -> TableBranches:
+        """Rows to write on, of any length: places in a tree, which hold no memory to give up; see `Decoder`."""
         return TableBranches(self._tree, torch.tensor(starts, dtype=torch.long))
 
     def keep(self, prefix: Prefix, branches: TableBranches, begun: Sequence[int], kept: Tensor, step: object) -> None:
@@ -147,6 +153,10 @@ class TableBranches:
     def select(self, rows: Sequence[int], room: int) -> TableBranches:
         """Some of the rows; see `Branches`."""
         return TableBranches(self._tree, self._nodes[torch.tensor(rows, dtype=torch.long)])
+
+    def keep_only(self, rows: Sequence[int], room: int) -> None:
+        """Go on with some of the rows; see `Branches`."""
+        self._nodes = self._nodes[torch.tensor(rows, dtype=torch.long)]
 
     def starts(self) -> list[int]:
         """The nodes; see `Branches`."""

@@ -72,6 +72,11 @@ class RowLayer(DynamicLayer):
         self.hold(keys, values, self.used + key_states.shape[2])
         return self._show()
 
+    def release(self) -> None:
+        """Hold nothing any more, so that the memory can be used again."""
+        self.key_slots = self.value_slots = self.keys = self.values = None
+        self.is_initialized = False
+
     def get_seq_length(self) -> int:
         """Slots used."""
         return self.used

@@ -8,7 +8,7 @@ padding in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +19,7 @@ from pyro_llm.lm.kv.prompts import PromptBlock, PromptSpan, blocks, spans
 from pyro_llm.lm.kv.slots import ROOM, Move, SlotBuffer, gather_slots
 
 
-@dataclass
+@dataclass(eq=False)
 class KVRows:
     """Rows in a key-value cache.
 
@@ -59,6 +59,10 @@ class KVRows:
         zeros = torch.zeros(rows, dtype=torch.long, device=device)
         return cls(RowCache(kinds), zeros, zeros.clone())
 
+    def nothing(self) -> KVRows:
+        """No rows at all, of the same kind."""
+        return KVRows.empty(self.cache.kinds, 0, self.starts.device)
+
     def attention_mask(self, more: int) -> Tensor:
         """The mask that leaves out slots before each row's first token, for a pass over `more` tokens.
 
@@ -67,18 +71,21 @@ class KVRows:
         slot = torch.arange(self.used + more, device=self.starts.device)
         return (slot >= self.starts.unsqueeze(-1)).long()
 
-    def select(self, chosen: Tensor, numbers: Sequence[int], room: int) -> KVRows:
+    def select(self, chosen: Tensor, numbers: Sequence[int], room: int, given_up: bool = False) -> KVRows:
         """Some of the rows, in slots of their own with room for more.
 
         Args:
             chosen: their indices. Shape `[chosen]`.
             numbers: the same, as the host knows them.
             room: tokens that there will be room for.
+            given_up: these rows are asked for nothing any more; each layer is released once it is copied.
         """
         cache = RowCache(self.cache.kinds).with_states([(self.cache, chosen, None)], len(numbers))
         for number, layer in self.cache.row_layers.items():
             keys, values = (buffer.copy(layer.used, room, chosen) for buffer in layer.buffers())
             cache.row_layers[number].hold(keys, values, layer.used)
+            if given_up:
+                layer.release()
         of_rows = blocks(self.prompts)
         prompts = spans(of_rows[row] for row in numbers) if of_rows else ()
         return KVRows(cache, self.starts[chosen], self.lengths[chosen], prompts, self.latest_start)
@@ -116,7 +123,11 @@ class KVRows:
 
 
 def take_rows(
-    sources: Sequence[tuple[KVRows, Sequence[int]]], order: Sequence[int], lengths: Sequence[int], room: int = ROOM
+    sources: Sequence[tuple[KVRows, Sequence[int]]],
+    order: Sequence[int],
+    lengths: Sequence[int],
+    room: int = ROOM,
+    given_up: Collection[KVRows] = (),
 ) -> KVRows:
     """Rows of one or several caches as new rows, right-aligned, without slots that no row needs.
 
@@ -126,6 +137,8 @@ def take_rows(
         lengths: tokens of each row of the result, as the host knows them: all tokens of the row taken or, where no
             layer is recurrent, the first of them.
         room: tokens that there will be room for.
+        given_up: sources that nobody will ask for again. Each of their layers is released as soon as it has been
+            moved, so that they and the result are never in memory both.
 
     Returns:
         Rows that can be written on without a change to their sources.
@@ -164,6 +177,9 @@ def take_rows(
             for which in (0, 1)
         )
         layer.hold(keys, values, width)
+        del buffers
+        for rows in given_up:
+            rows.cache.row_layers[number].release()
     cache.with_states([(rows.cache, move.taken, move.place) for rows, move in moves], len(ends))
     return KVRows(cache, width - ends, totals, prompts, width - min(in_slots))
 
