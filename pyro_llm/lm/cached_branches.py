@@ -11,8 +11,8 @@ from pyro_llm.lm.cached_model import CachedModel
 from pyro_llm.lm.decoder import LogProbs
 from pyro_llm.lm.kv.rows import KVRows
 from pyro_llm.lm.memory import unique_bytes
-from pyro_llm.lm.prefix_cache import Place, StoredBatch
 from pyro_llm.lm.state import PAD
+from pyro_llm.lm.stored_batch import Place, StoredBatch
 
 
 class CachedBranches:

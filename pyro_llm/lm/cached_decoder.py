@@ -11,8 +11,9 @@ from pyro_llm.lm.cached_branches import CachedBranches
 from pyro_llm.lm.cached_model import CachedModel
 from pyro_llm.lm.language_model import Prefix
 from pyro_llm.lm.memory import Memory, RowSize
-from pyro_llm.lm.prefix_cache import Contents, Place, PrefixCache, StoredBatch, logits_at, take
+from pyro_llm.lm.prefix_cache import Contents, PrefixCache
 from pyro_llm.lm.state import PAD
+from pyro_llm.lm.stored_batch import Place, StoredBatch, logits_at, take
 from pyro_llm.run_scope import current_cost
 
 

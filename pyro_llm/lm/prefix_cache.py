@@ -7,23 +7,16 @@ included, and identical rows are found in one place. Only what no stored row beg
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import count
 
 import torch
-from torch import Tensor
 
-from pyro_llm.lm.kv.rows import KVRows, take_rows
-from pyro_llm.lm.kv.slots import ROOM
 from pyro_llm.lm.language_model import Prefix
 from pyro_llm.lm.memory import unique_bytes
-
-Key = bytes
-
-_clock = count()
+from pyro_llm.lm.stored_batch import Key, Place, StoredBatch, logits_at, without_waste
 
 KEPT_STEPS = 3
 KEPT_PROMPTS = 8
@@ -60,66 +53,29 @@ class Contents:
         return [self.key(row) for row in range(len(self.lengths))]
 
 
-@dataclass
-class StoredBatch:
-    """Rows that can be written on, and the texts that they begin with.
+@dataclass(eq=False)
+class _Step:
+    """Batches that are forgotten together.
 
     Attributes:
-        rows: their keys and values.
-        logits: of the token after each text. Shape `[texts, vocabulary_size]`.
-        index: the number of each text, by content.
-        row: the row that begins with each text.
-        lengths: tokens of each text, prompt included.
-        adopted: texts that an earlier batch held as rows, and that rows of this one go on from.
-        lent: whether the rows are being written on, so that they belong to the branches that write.
-        asked: when it was made or asked for, in the order of all such moments.
+        name: of the step.
+        batches: newer ones last.
+        passed: whether some of its texts have been written on, so that the others may have been left behind.
     """
 
-    rows: KVRows
-    logits: Tensor
-    index: dict[Key, int]
-    row: list[int]
-    lengths: list[int]
-    adopted: set[Key] = field(default_factory=set)
-    lent: bool = False
-    asked: int = field(default_factory=lambda: next(_clock))
+    name: object
+    batches: list[StoredBatch]
+    passed: bool = False
 
-    @classmethod
-    def of_rows(cls, rows: KVRows, logits: Tensor, index: dict[Key, int], lengths: list[int]) -> StoredBatch:
-        """A batch whose texts are its rows, or some of them."""
-        return cls(rows, logits, index, list(range(len(rows))), lengths)
-
-
-    def move(self, rows: KVRows, row: Mapping[int, int]) -> None:
-        """Note where rows have gone, and forget the texts of those that are gone."""
-        self.index = {key: number for key, number in self.index.items() if self.row[number] in row}
-        self.rows, self.row = rows, [row.get(old, -1) for old in self.row]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a text is stored.
-
-    Attributes:
-        batch: the batch that has it.
-        number: its number in the batch.
-        key: its content.
-        cache: what the batch is stored in; None, and no key either, for rows of branches.
-    """
-
-    batch: StoredBatch
-    number: int
-    key: Key = b""
-    cache: PrefixCache | None = None
-
-    @property
-    def length(self) -> int:
-        """Tokens of the text, prompt included."""
-        return self.batch.lengths[self.number]
+    def holds(self, texts: Container[Key]) -> bool:
+        """Whether it has one of some texts, rows that are being written on apart."""
+        return any(key in texts for batch in self.batches if not batch.lent for key in batch.index)
 
 
 class PrefixCache:
     """Stored texts: one for each recent prompt, and those of the last few steps.
+
+    What resampling leaves behind is kept until texts of a later step are written on.
 
     Args:
         kept_steps: steps whose batches are kept besides the prompts; older ones are forgotten.
@@ -127,13 +83,13 @@ class PrefixCache:
 
     def __init__(self, kept_steps: int = KEPT_STEPS) -> None:
         self._kept_steps = kept_steps
-        self._steps: list[tuple[object, list[StoredBatch]]] = []
+        self._steps: list[_Step] = []
         self._prompts: OrderedDict[Key, StoredBatch] = OrderedDict()
 
     def batches(self) -> Iterator[StoredBatch]:
         """All that is stored, newer batches first."""
-        for _, step in reversed(self._steps):
-            yield from reversed(step)
+        for step in reversed(self._steps):
+            yield from reversed(step.batches)
         yield from reversed(self._prompts.values())
 
     def kv_bytes(self) -> int:
@@ -144,7 +100,7 @@ class PrefixCache:
         """Where a text is stored, if it is; newer batches first."""
         for batch in self.batches():
             if key in batch.index:
-                batch.asked = next(_clock)
+                batch.touch()
                 return Place(batch, batch.index[key], key, self)
         return None
 
@@ -160,11 +116,11 @@ class PrefixCache:
 
     def add(self, batch: StoredBatch, step: object) -> None:
         """Store a batch of a step, and forget the oldest step if there are too many."""
-        of_step = next((batches for known, batches in self._steps if known is step), None)
+        of_step = next((known for known in self._steps if known.name is step), None)
         if of_step is None:
-            of_step = []
-            self._steps.append((step, of_step))
-        of_step.append(batch)
+            of_step = _Step(step, [])
+            self._steps.append(of_step)
+        of_step.batches.append(batch)
         del self._steps[: -self._kept_steps]
 
     def add_prompt(self, batch: StoredBatch) -> None:
@@ -190,8 +146,9 @@ class PrefixCache:
         self._prompts.clear()
 
     def _keep_if(self, is_kept: Callable[[StoredBatch], bool]) -> None:
-        steps = [(step, list(filter(is_kept, batches))) for step, batches in self._steps]
-        self._steps = [(step, batches) for step, batches in steps if batches]
+        for step in self._steps:
+            step.batches = list(filter(is_kept, step.batches))
+        self._steps = [step for step in self._steps if step.batches]
 
     def lend(self, beginnings: Mapping[Key, int], step: object) -> StoredBatch | None:
         """Take texts out of their steps, for rows that begin with them and are now written on.
@@ -209,6 +166,11 @@ class PrefixCache:
         if stored is None:
             return None
         batch = StoredBatch(stored.rows.nothing(), stored.logits[:0], {}, [], [], lent=True)
+        sources = [step for step in self._steps if step.holds(beginnings)]
+        if sources:
+            self._steps = [step for step in self._steps if step in sources or not step.passed]
+        for source in sources:
+            source.passed = True
         self.adopt(batch, beginnings)
         if not batch.index:
             return None
@@ -232,52 +194,10 @@ class PrefixCache:
             batch.lengths.append(place.length)
             del place.batch.index[key]
         batch.adopted |= found.keys()
-        self._steps = [(step, [_without_waste(old) for old in batches]) for step, batches in self._steps]
+        for step in self._steps:
+            step.batches = [without_waste(old) for old in step.batches]
         self._keep_if(lambda kept: bool(kept.index))
 
     def _find_in_steps(self, key: Key) -> Place | None:
-        batches = (batch for _, step in reversed(self._steps) for batch in step)
+        batches = (batch for step in reversed(self._steps) for batch in step.batches)
         return next((Place(batch, batch.index[key]) for batch in batches if key in batch.index), None)
-
-
-def _without_waste(batch: StoredBatch) -> StoredBatch:
-    """A batch that has lost texts to a later one: without those it had adopted itself, and without idle slots."""
-    if batch.lent:
-        return batch
-    own = {key: number for key, number in batch.index.items() if key not in batch.adopted}
-    if len(own) > 0.75 * len(batch.rows) or not own:
-        return batch if own else StoredBatch(batch.rows, batch.logits, {}, [], [])
-    places = [Place(batch, number) for number in own.values()]
-    index = {key: number for number, key in enumerate(own)}
-    return StoredBatch.of_rows(take(places, room=0), logits_at(places), index, [place.length for place in places])
-
-
-def take(places: Sequence[Place], room: int = ROOM, given_up: Collection[KVRows] = ()) -> KVRows:
-    """The texts at places as new rows, in this order, with room for so many more tokens; see `take_rows`."""
-    groups = _by_batch(places)
-    return take_rows(
-        [(batch.rows, [batch.row[number] for number in numbers]) for batch, numbers, _ in groups],
-        [index for _, _, indices in groups for index in indices],
-        [place.length for place in places],
-        room,
-        given_up,
-    )
-
-
-def logits_at(places: Sequence[Place]) -> Tensor:
-    """The pending logits at places. `[places, vocabulary_size]`."""
-    like = places[0].batch.logits
-    logits = like.new_empty(len(places), like.shape[-1])
-    for batch, numbers, indices in _by_batch(places):
-        logits[torch.tensor(indices, device=like.device)] = batch.logits[torch.tensor(numbers, device=like.device)]
-    return logits
-
-
-def _by_batch(places: Sequence[Place]) -> list[tuple[StoredBatch, list[int], list[int]]]:
-    """For each batch, the texts that places name and the indices of these places."""
-    groups: dict[int, tuple[StoredBatch, list[int], list[int]]] = {}
-    for index, place in enumerate(places):
-        _, numbers, indices = groups.setdefault(id(place.batch), (place.batch, [], []))
-        numbers.append(place.number)
-        indices.append(index)
-    return list(groups.values())
