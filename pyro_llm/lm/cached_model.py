@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -56,12 +55,16 @@ class CachedModel(CachedTransformer):
         Returns:
             Logits. Shape `[rows, wanted, vocabulary_size]`.
         """
-        length = tokens.shape[1]
-        choose = positions is not None and length > 1 and self._can_choose_logits
-        arguments: dict[str, Any] = {"logits_to_keep": positions} if choose else {}
-        logits = self.forward(rows, tokens, begin, reading, **arguments).logits
+        length, choose, first = tokens.shape[1], None, 0
+        if positions is not None and length > 1 and self._can_choose_logits:
+            # Indices would be put where the model begins, and what they index is where it ends: then a number instead.
+            first = int(positions.min()) if self.is_spread else 0
+            choose = {"logits_to_keep": length - first if self.is_spread else positions.to(self.device)}
+        logits = self.forward(rows, tokens, begin, reading, **(choose or {})).logits.to(tokens.device)
         current_cost().lm_calls += 1
-        return logits if positions is None or choose or length == 1 else logits[:, positions]
+        if positions is None or length == 1 or (choose and not self.is_spread):
+            return logits
+        return logits[:, positions - first]
 
     def longest_pass(self, rows: int) -> int:
         """Positions whose logits may be held at once for so many rows."""

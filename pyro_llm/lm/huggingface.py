@@ -13,10 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pyro_llm.errors import CapabilityError, ContextLengthError
 from pyro_llm.lm.cached_decoder import CachedDecoder
 from pyro_llm.lm.cached_model import CachedModel
+from pyro_llm.lm.kv.transformer import input_device
 from pyro_llm.lm.memory import Memory
 from pyro_llm.lm.state import TextState
 from pyro_llm.lm.token_session import TokenSession
 from pyro_llm.lm.vocabulary import token_bytes
+
+_WITHOUT_FLOAT64 = frozenset({"mps"})
 
 
 class HFLanguageModel:
@@ -70,13 +73,17 @@ class HFLanguageModel:
         self.vocabulary_size: int = config.vocab_size
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         self.eos_token_ids = _eos_token_ids(model, tokenizer, self.vocabulary_size)
-        self.memory = Memory(memory_budget, model.device)
+        self.memory = Memory(memory_budget, input_device(model))
         self._cached_model = CachedModel(model, self.context_length, shared_prompts)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and the tokens with it."""
-        return self.model.device
+        """Where texts are, and where tokens are drawn: that of the model's embeddings, or the CPU.
+
+        Draws and sums of log-probabilities are in float64. Where a device has none (MPS), logits come to the CPU.
+        """
+        device = self._cached_model.device
+        return torch.device("cpu") if device.type in _WITHOUT_FLOAT64 else device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -187,7 +187,7 @@ class HeadReward(TextReward):
         cached = self._cached_model
         if cached is None:
             return WholeReader(self.model, self.tokenizer.pad_token_id or 0, self.limits)
-        reader = partial(CachedReader, cached, self.limits, self.cache_bytes, self.model.device)
+        reader = partial(CachedReader, cached, self.limits, self.cache_bytes, cached.device)
         scope = current_run_scope()
         return reader() if scope is None else scope.resource(cached, reader)
 

@@ -10,6 +10,7 @@ import copy
 import pyro
 import pytest
 import torch
+from accelerate import dispatch_model
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
@@ -27,18 +28,20 @@ INDEXING = {"index", "index_put_", "_index_put_impl_"}
 
 
 class OnDevice(torch.Tensor):
-    """A tensor that says it is on a CUDA device."""
+    """A tensor that says it is on a device of its own."""
 
     @staticmethod
-    def __new__(cls, held):
+    def __new__(cls, held, device):
+        if device.type == "mps" and held.dtype == torch.float64:
+            raise TypeError("the MPS framework has no float64")
         sizes = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
         # torch's own C++ code takes it for a meta tensor, for which no CUDA library is asked.
         made = torch.Tensor._make_wrapper_subclass(cls, held.shape, device="meta", **sizes)
-        made.held = held
+        made.held, made.pretended = held, device
         return made
 
-    device = property(lambda self: CUDA)
-    is_cuda = property(lambda self: True)
+    device = property(lambda self: self.pretended)
+    is_cuda = property(lambda self: self.pretended.type == "cuda")
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
@@ -51,7 +54,7 @@ class Dispatch(TorchDispatchMode):
     def __init__(self, waits):
         super().__init__()
         self._mode_key = torch._C._TorchDispatchModeKey.FAKE  # torch does then not look for the CUDA library
-        self.waits = waits
+        self.waits, self.last = waits, CUDA
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), function.overloadpacket.__name__
@@ -59,13 +62,15 @@ class Dispatch(TorchDispatchMode):
         here = [value for value in given if isinstance(value, OnDevice)]
         elsewhere = [value for value in given if isinstance(value, torch.Tensor) and not isinstance(value, OnDevice)]
         goal = kwargs.get("device")
+        self.last = here[0].device if here else self.last  # for what torch makes in the course of an operation
         to_host = name in COPYING and here and (goal == torch.device("cpu") or not isinstance(args[0], OnDevice))
         by_mask = name in INDEXING and any(index is not None and index.dtype == torch.bool for index in args[1])
         if here and (name in WAITING or to_host or by_mask):
             self.waits.append(name)
         if name in INDEXING:  # indices may be on the host, what is indexed and what is put there may not
             elsewhere = [value for value in (args[0], *args[2:3]) if not isinstance(value, OnDevice)]
-        if here and name not in COPYING and any(value.dim() for value in elsewhere):
+        devices = {value.device for value in here}
+        if here and name not in COPYING and (len(devices) > 1 or any(value.dim() for value in elsewhere)):
             raise RuntimeError(f"{name}: expected all tensors to be on the same device")
         if goal is not None:
             kwargs["device"] = torch.device("cpu")
@@ -77,11 +82,19 @@ class Dispatch(TorchDispatchMode):
         if not stays:
             return result
         known = {id(inner): value for inner, value in zip(held, given, strict=True) if isinstance(value, OnDevice)}
+        if name == "copy_":
+            place = args[0].device
+        else:
+            place = self.last if goal is None or goal.type == "meta" else with_number(goal)
+
+        def wrapped(value):
+            return OnDevice(value, place) if isinstance(value, torch.Tensor) else value
+
         return tree_map(lambda out: known.get(id(out)) if id(out) in known else wrapped(out), result)
 
 
-def wrapped(value):
-    return OnDevice(value) if isinstance(value, torch.Tensor) else value
+def with_number(device):
+    return device if device.index is not None else torch.device(device.type, 0)
 
 
 class Functions(TorchFunctionMode):
@@ -97,15 +110,18 @@ class Functions(TorchFunctionMode):
             given = [*args[1:], *kwargs.values()]
             goals = [torch.device(value) for value in given if isinstance(value, str | torch.device)]
             goals += [value.device for value in given if isinstance(value, torch.Tensor)]
-            if goals and goals[0].type == "cuda":
+            if goals and goals[0].type != "cpu":
                 dtype = next((value for value in given if isinstance(value, torch.dtype)), args[0].dtype)
-                return args[0].to(dtype) if isinstance(args[0], OnDevice) else OnDevice(args[0].detach().to(dtype))
+                goal, tensor = with_number(goals[0]), args[0].detach().to(dtype)
+                if tensor.device == goal:
+                    return tensor
+                return OnDevice(tensor.held if isinstance(tensor, OnDevice) else tensor, goal)
         if args and isinstance(args[0], OnDevice):
             if function is torch.Tensor.tolist:
                 self.waits.append("tolist")
                 return args[0].held.tolist()
             if function is torch.Tensor.new_tensor:
-                return OnDevice(args[0].held.new_tensor(*args[1:], **kwargs))
+                return OnDevice(args[0].held.new_tensor(*args[1:], **kwargs), args[0].device)
         return function(*args, **kwargs)
 
 
@@ -130,7 +146,19 @@ class PretendedCuda:
 
 
 def language_model(model, tokenizer, device, **options):
-    return HFLanguageModel(copy.deepcopy(model).to(device), tokenizer, memory_budget=1 << 30, **options)
+    model = copy.deepcopy(model)
+    return HFLanguageModel(model if device is None else model.to(device), tokenizer, memory_budget=1 << 30, **options)
+
+
+def spread(model):
+    """Put the last layers and the head on a second device, as `device_map` does."""
+    first, second = "cuda:0", "cuda:1"
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())  # where it was the embeddings' own
+    names = [name for name, _ in model.model.named_children()]
+    places = {f"model.{name}": second if "norm" in name else first for name in names if name != "layers"}
+    count = len(model.model.layers)
+    places |= {f"model.layers.{number}": first if 2 * number < count else second for number in range(count)}
+    dispatch_model(model, {**places, "lm_head": second}, force_hooks=True)
 
 
 def on_host(value):
@@ -147,9 +175,16 @@ def draw(state, decoding, seed=0):
 
 
 @pytest.mark.parametrize("shared_prompts", [True, False])
-def test_drawing_and_scoring(double_model, tokenizer, shared_prompts):
-    def work(device):
-        lm = language_model(double_model, tokenizer, device, shared_prompts=shared_prompts)
+@pytest.mark.parametrize("where", ["cuda", "mps", "two GPUs"])
+def test_drawing_and_scoring(spread_model, tokenizer, shared_prompts, where):
+    """Also without float64, and with the layers on two devices."""
+
+    def work(device, where=None):
+        model = copy.deepcopy(spread_model)
+        if where == "two GPUs":
+            spread(model)
+        lm = language_model(model, tokenizer, None if where == "two GPUs" else where, shared_prompts=shared_prompts)
+        assert lm.device == device
         state = ragged(lm)
         drawn = draw(state, Decoding(6, stop=("a", "5"), top_p=0.95))
         assert drawn.tokens.device == drawn.log_prob.device == torch.device(device)
@@ -161,11 +196,11 @@ def test_drawing_and_scoring(double_model, tokenizer, shared_prompts):
         assert lm._cached_model.shares_prompts == shared_prompts
         return [on_host(result) for result in results]
 
-    expected = work("cpu")
+    expected = work(torch.device("cpu"))
     with PretendedCuda():
-        results = work(CUDA)
+        results = work(torch.device("cpu") if where == "mps" else CUDA, where)
     for result, right in zip(results, expected, strict=True):
-        torch.testing.assert_close(result, right, rtol=0, atol=1e-6)
+        torch.testing.assert_close(result, right, rtol=0, atol=2e-5)
 
 
 def waits_of(device, lm, max_tokens):
@@ -174,6 +209,11 @@ def waits_of(device, lm, max_tokens):
     device.waits.clear()
     draw(state, Decoding(max_tokens), seed=1)
     return list(device.waits)
+
+
+@pytest.fixture
+def spread_model(double_model):
+    return copy.deepcopy(double_model).float()
 
 
 @pytest.fixture

@@ -54,17 +54,27 @@ class SharedPromptPass:
         # Slots and tokens before these are outside the window of every query of the pass.
         first = 0 if window is None else max(0, self._used + 1 - window)
         key, value = key[:, :, first:], value[:, :, first:]
-        bias = self._own_bias(first, window)
+        bias = self._on(query.device, (window, _OWN), self._own_bias(first, window))
         results = []
         for block, here in self._pieces(heads * length * key.shape[2], heads * length):
             part = _own(grouped[here], key[here], value[here], None if bias is None else bias[here])
             seen = 0 if window is None else max(0, block.length + self._used - self._rows.latest_start + 1 - window)
             if seen < block.length:
                 keys, values = block.keys[layer][:, seen:], block.values[layer][:, seen:]
-                part = part.merged(_shared(grouped[here], keys, values, self._prompt_bias(block, here, seen, window)))
+                masked = self._prompt_bias(block, here, seen, window)
+                masked = self._on(query.device, (window, here.start, here.stop), masked)
+                part = part.merged(_shared(grouped[here], keys, values, masked))
             results.append(part.normalised())
         result = results[0] if len(results) == 1 else torch.cat(results)
         return result.to(query.dtype).reshape(rows, heads, length, -1)
+
+    def _on(self, device: torch.device, name: object, bias: Tensor | None) -> Tensor | None:
+        """A bias where a layer is; copied once a pass if that is not where the rows' numbers are."""
+        if bias is None or bias.device == device:
+            return bias
+        if (device, name) not in self._biases:
+            self._biases[device, name] = bias.to(device)
+        return self._biases[device, name]
 
     def _pieces(self, own: int, a_token: int) -> Iterator[tuple[PromptBlock, slice]]:
         """Neighbouring rows of one prompt, as many as may have their scores held at once."""

@@ -40,6 +40,7 @@ class SlotBuffer:
 
     def copy(self, used: int, room: int, rows: Tensor | None = None) -> SlotBuffer:
         """The first `used` slots, of all rows or of some, in a buffer of their own with room for more."""
+        rows = None if rows is None else rows.to(self.slots.device)
         count = self.slots.shape[0] if rows is None else rows.shape[0]
         slots = self.slots.new_empty(count, self.slots.shape[1], used + room, self.slots.shape[3])
         slots[:, :, :used] = self.slots[:, :, :used] if rows is None else self.slots[:, :, :used].index_select(0, rows)
@@ -59,6 +60,11 @@ class Move:
     taken: Tensor
     origin: Tensor
     place: Tensor | None
+
+    def to(self, device: torch.device) -> Move:
+        """The same on a device."""
+        place = None if self.place is None else self.place.to(device)
+        return Move(self.taken.to(device), self.origin.to(device), place)
 
     def index(self, like: Tensor, width: int) -> Tensor:
         """What to take, as indices of the vectors of a contiguous buffer shaped like `like`. `[taken * heads * width]`.
@@ -84,6 +90,7 @@ def gather_slots(sources: Sequence[tuple[Tensor, Move]], rows: int, width: int, 
     _, heads, _, head_dim = first.shape
     result = first.new_empty(rows, heads, width + room, head_dim)
     for slots, move in sources if width else ():
+        move = move.to(slots.device)  # layers of a model may be on several devices
         if slots.shape[2]:
             moved = slots.view(-1, head_dim).index_select(0, move.index(slots, width))
             moved = moved.view(-1, heads, width, head_dim)

@@ -47,12 +47,12 @@ def _gathered(sources: Sequence[tuple[States, Tensor | None, Tensor | None]], ro
         for number, state in states.items():
             if state is None:
                 continue
-            moved = state if taken is None else state.index_select(0, taken)
+            moved = state if taken is None else state.index_select(0, taken.to(state.device))
             if place is None:
                 result[number] = moved
                 continue
             whole = result[number]
             if whole is None:
                 whole = result[number] = state.new_empty(rows, *state.shape[1:])
-            whole[place] = moved
+            whole[place.to(state.device)] = moved
     return result

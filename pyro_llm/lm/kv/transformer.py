@@ -62,6 +62,16 @@ class CachedTransformer:
         self._may_share = shared_prompts and passes_on and switch_attention(model)
         self._shares: bool | None = None  # None: no prompt has shown it yet
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its tokens; its layers may be on other devices."""
+        return input_device(self._model)
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the model's layers are on several devices."""
+        return len(set(getattr(self._model, "hf_device_map", {}).values())) > 1
+
     def empty(self, rows: int, device: torch.device) -> KVRows:
         """Rows without tokens."""
         return KVRows.empty(self.kinds, rows, device)
@@ -111,16 +121,16 @@ class CachedTransformer:
                 witness = arguments[PASS] = Witness(rows.cache)
         before = self._own_states(rows)
         output = self._model(
-            input_ids=tokens,
-            position_ids=position_ids,
-            attention_mask=mask,
+            input_ids=tokens.to(self.device),
+            position_ids=position_ids.to(self.device),
+            attention_mask=mask.to(self.device),
             past_key_values=rows.cache,
             use_cache=True,
             **arguments,
         )
         if reading is not None:
             for states, number, old in before:
-                ours = reading.view(-1, *[1] * (old.dim() - 1))
+                ours = reading.to(old.device).view(-1, *[1] * (old.dim() - 1))
                 new = states[number]
                 assert new is not None
                 states[number] = torch.where(ours, new, old)
@@ -154,7 +164,7 @@ class CachedTransformer:
         """
         after = []
         for forget in (False, True):
-            device = self._model.device
+            device = self.device
             rows, some = self.empty(1, device), torch.tensor([[1, 3, 2]], device=device)
             with torch.no_grad():
                 self.forward(rows, some[:, :1], rows.lengths)
@@ -172,3 +182,9 @@ class CachedTransformer:
         for states, number, state in before:
             states[number] = state.clone()
         return before
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model takes its tokens: the device of its embeddings, if it is spread over several."""
+    embeddings = model.get_input_embeddings()
+    return next((parameter.device for parameter in embeddings.parameters()), model.device)
