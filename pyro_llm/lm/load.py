@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pyro_llm.errors import ModelFolderError
-from pyro_llm.lm.pretrained import LOADING_FAILURES, check_hub_id, floating_type, local_folder, quiet_transformers
+from pyro_llm.lm.pretrained import (
+    LOADING_FAILURES,
+    check_hub_id,
+    floating_type,
+    local_folder,
+    placement,
+    quiet_transformers,
+)
 
 if TYPE_CHECKING:
     from pyro_llm.lm.huggingface import HFLanguageModel
@@ -21,6 +29,8 @@ def load_lm(
     dtype: str | torch.dtype | None = None,
     system_prompt: str | None = None,
     memory_budget: int | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    quantization_config: Any = None,
 ) -> HFLanguageModel:
     """Load a language model.
 
@@ -32,11 +42,17 @@ def load_lm(
             which are dequantised).
         system_prompt: for the chat template.
         memory_budget: bytes for keys, values and logits; see `HFLanguageModel`.
+        device_map: how to spread the model over devices, instead of `device`: `"auto"`, or the device of each module;
+            see transformers. Needs accelerate.
+        quantization_config: for transformers, a `BitsAndBytesConfig` say; the package that it names must be installed.
+            A checkpoint that is quantised already needs none.
 
     Raises:
         UnknownModelError: there is no such model, or the hub cannot be reached.
         ModelFolderError: the folder or file holds no causal language model that can be loaded.
         CapabilityError: the model cannot be run with rows that fork and are resampled.
+        OptionError: both a device and a device map are given.
+        MissingExtraError: a device map is given, and accelerate is not installed.
         ValueError: the dtype is unknown.
 
     Example:
@@ -46,7 +62,7 @@ def load_lm(
     from pyro_llm import zoo
     from pyro_llm.lm.huggingface import HFLanguageModel
 
-    options = {"dtype": floating_type(dtype)}
+    options = {"dtype": floating_type(dtype), **placement(device, device_map, quantization_config)}
     if Path(name).suffix == ".gguf":
         model, tokenizer = _load_gguf(Path(name), options)
     elif isinstance(name, str) and name in zoo.names():

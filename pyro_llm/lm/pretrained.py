@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from pyro_llm.errors import ModelFolderError, UnknownModelError
+from pyro_llm.errors import MissingExtraError, ModelFolderError, OptionError, UnknownModelError
 
 LOADING_FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 """What transformers raises, from missing files to unknown architectures."""
@@ -47,6 +49,27 @@ def floating_type(dtype: str | torch.dtype | None) -> torch.dtype | str:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype must be a floating type such as 'float32' or 'bfloat16', not {dtype!r}")
     return found
+
+
+def placement(
+    device: str | torch.device | None, device_map: str | Mapping[str, Any] | None, quantization_config: Any
+) -> dict[str, Any]:
+    """What transformers' `from_pretrained` is told of devices and quantisation.
+
+    Raises:
+        OptionError: both a device and a device map are given.
+        MissingExtraError: a device map is given, and accelerate is not installed.
+    """
+    options: dict[str, Any] = {}
+    if device_map is not None:
+        if device is not None:
+            raise OptionError(f"Both device={device!r} and device_map={device_map!r} are given; give one of them.")
+        if find_spec("accelerate") is None:
+            raise MissingExtraError("device_map= needs the package accelerate: pip install accelerate")
+        options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
+    if quantization_config is not None:
+        options["quantization_config"] = quantization_config
+    return options
 
 
 def check_hub_id(name: str, embedded: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from pyro_llm import zoo
 from pyro_llm.errors import OptionError
-from pyro_llm.lm.pretrained import check_hub_id, floating_type, local_folder
+from pyro_llm.lm.pretrained import check_hub_id, floating_type, local_folder, placement
 from pyro_llm.rewards.remote import RemoteReward
 from pyro_llm.rewards.reward_model import TextReward
 
@@ -21,6 +22,8 @@ def load_reward(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     format: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    quantization_config: Any = None,
     **options: Any,
 ) -> TextReward:
     """Load a reward model.
@@ -35,13 +38,18 @@ def load_reward(
         dtype: of its parameters, such as `"bfloat16"`; by default the one it was saved in. Scores are fp32 in any case.
         format: the name of the format, where it is not to be recognised: `"last-token"`, `"qwen-prm"`,
             `"skywork-prm"`, `"trl"`, `"math-shepherd"`, `"rlhflow"`, `"implicit"`, `"armorm"` or `"outcome"`.
+        device_map: how to spread the model over devices, instead of `device`: `"auto"`, or the device of each module;
+            see transformers. Needs accelerate.
+        quantization_config: for transformers, a `BitsAndBytesConfig` say; the package that it names must be installed.
+            A checkpoint that is quantised already needs none.
         options: of the format's class, such as `aggregation` and `step_separator`, or `reference` and `beta`.
 
     Raises:
         UnknownModelError: there is no such model, or the hub cannot be reached.
         ModelFolderError: there is a model, and it cannot be loaded; a `RewardFormatError` if it is in no known format,
             or lacks what its format needs.
-        OptionError: there is no such format, or it has no such option.
+        OptionError: there is no such format, it has no such option, or a device and a device map are given both.
+        MissingExtraError: a device map is given, and accelerate is not installed.
         ValueError: the dtype is unknown.
 
     Example:
@@ -52,8 +60,11 @@ def load_reward(
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
 
     if str(name).startswith(("http://", "https://")):
-        if device is not None or dtype is not None or format is not None:
-            raise OptionError(f"The reward at {str(name)!r} is computed there: it takes no device, dtype or format.")
+        if any(option is not None for option in (device, dtype, format, device_map, quantization_config)):
+            raise OptionError(
+                f"The reward at {str(name)!r} is computed there: it takes no device, dtype or format, and no device map "
+                "or quantisation."
+            )
         return RemoteReward(str(name), **options)
     if isinstance(name, str) and name in zoo.names():
         folder: Path | None = zoo.path(name, "reward")
@@ -62,7 +73,8 @@ def load_reward(
         if folder is None:
             check_hub_id(str(name), zoo.names())
     chosen = None if format is None else named_format(format)
-    checkpoint = Checkpoint(str(name), str(folder or name), floating_type(dtype), folder is not None, device)
+    placed = placement(device, device_map, quantization_config)
+    checkpoint = Checkpoint(str(name), str(folder or name), floating_type(dtype), folder is not None, device, placed)
     chosen = chosen or find_format(checkpoint)
     _check_options(chosen, options)
     return chosen.load(checkpoint, **options)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_llm import zoo
-from pyro_llm.errors import ModelFolderError, UnknownModelError
+from pyro_llm.errors import MissingExtraError, ModelFolderError, OptionError, UnknownModelError
 from pyro_llm.lm import Decoding, SamplingKey, load_lm
 
 
@@ -51,6 +51,31 @@ def test_dtype_and_device_are_chosen(folder, dtype):
     assert lm.dtype == torch.bfloat16
     assert load_lm(folder).dtype == torch.float32
     assert load_lm(folder, device=torch.device("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("last", ["cpu", "disk"])
+def test_a_device_map_goes_to_transformers(folder, llama_lm, last):
+    """The second layer's weights are read from the file whenever it is their turn, or lie where the others are."""
+    places = dict.fromkeys(("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head"), "cpu")
+    lm = load_lm(folder, device_map={**places, "model.layers.1": last})
+    assert lm.device == torch.device("cpu")
+    assert next(lm.model.model.layers[1].parameters()).is_meta == (last == "disk")
+    drawn, right = draw(lm), draw(llama_lm)
+    assert torch.equal(drawn.tokens, right.tokens)
+    assert torch.equal(drawn.log_prob, right.log_prob)
+
+
+def test_what_a_device_map_needs(folder, monkeypatch):
+    with pytest.raises(OptionError, match="device='cpu' and device_map='auto'"):
+        load_lm(folder, device="cpu", device_map="auto")
+    monkeypatch.setattr("pyro_llm.lm.pretrained.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="pip install accelerate"):
+        load_lm(folder, device_map="auto")
+
+
+def test_a_quantisation_whose_package_is_missing(folder):
+    with pytest.raises(ModelFolderError, match="bitsandbytes"):
+        load_lm(folder, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
 
 
 @pytest.mark.parametrize("dtype", ["float31", "int8", torch.int64, "nn"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class Checkpoint:
         dtype: of the parameters; "auto" for that of the checkpoint.
         local: whether it is a folder.
         device: where models are put, or None for the CPU.
+        placed: what transformers is told of devices and quantisation; see `pyro_llm.lm.pretrained.placement`.
 
     Raises:
         ModelFolderError: there is no readable configuration.
@@ -39,10 +41,12 @@ class Checkpoint:
         dtype: torch.dtype | str = "auto",
         local: bool = True,
         device: str | torch.device | None = None,
+        placed: Mapping[str, Any] | None = None,
     ) -> None:
         from transformers import PreTrainedConfig
 
         self.name, self.source, self.dtype, self.local, self.device = name, source, dtype, local, device
+        self.placed = dict(placed or {})
         try:
             self.config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, local_files_only=local)[0]
         except LOADING_FAILURES as error:
@@ -127,7 +131,12 @@ class Checkpoint:
         try:
             with quiet_transformers():
                 model, report = model_class.from_pretrained(
-                    self.source, dtype=self.dtype, local_files_only=self.local, output_loading_info=True, **options
+                    self.source,
+                    dtype=self.dtype,
+                    local_files_only=self.local,
+                    output_loading_info=True,
+                    **self.placed,
+                    **options,
                 )
         except LOADING_FAILURES as error:
             kind = _described(model_class)
