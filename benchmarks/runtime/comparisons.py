@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from benchmarks.runtime import bare_loop, growth, its_hub, kalman, memory, overhead, reward_tokens, token_level
+from benchmarks.runtime import (
+    bare_loop,
+    growth,
+    its_hub,
+    kalman,
+    memory,
+    overhead,
+    precision,
+    reward_tokens,
+    token_level,
+)
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.results import Comparison
 
@@ -32,4 +42,5 @@ COMPARISONS = {
     "growth": Entry(growth.compare),
     "memory": Entry(memory.compare),
     "kalman": Entry(kalman.compare),
+    "precision": Entry(precision.compare),
 }

@@ -78,14 +78,16 @@ def restrict(logits: Tensor, decoding: Decoding) -> Tensor:
         >>> restrict(logits, Decoding(max_tokens=1, top_p=0.8)).exp()
         tensor([0.6250, 0.3750, 0.0000], dtype=torch.float64)
     """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    if decoding.temperature != 1.0 or decoding.top_k or decoding.top_p < 1.0:
+        logits = logits.to(dtype)
     if decoding.temperature != 1.0:
         logits = logits / decoding.temperature
     if 0 < decoding.top_k < logits.shape[-1]:
         logits = logits.masked_fill(~_top_k(logits, decoding.top_k), -torch.inf)
     if decoding.top_p < 1.0:
         logits = logits.masked_fill(~_top_p(logits, decoding.top_p), -torch.inf)
-    return logits.log_softmax(-1)
+    return logits.log_softmax(-1, dtype=dtype)  # from half precision without a copy in between
 
 
 def _top_k(logits: Tensor, k: int) -> Tensor:
