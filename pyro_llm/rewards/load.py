@@ -62,8 +62,8 @@ def load_reward(
     if str(name).startswith(("http://", "https://")):
         if any(option is not None for option in (device, dtype, format, device_map, quantization_config)):
             raise OptionError(
-                f"The reward at {str(name)!r} is computed there: it takes no device, dtype or format, and no device map "
-                "or quantisation."
+                f"The reward at {str(name)!r} is computed there: it takes no device, dtype or format, and no "
+                "device map or quantisation."
             )
         return RemoteReward(str(name), **options)
     if isinstance(name, str) and name in zoo.names():
