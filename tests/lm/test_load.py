@@ -65,6 +65,12 @@ def test_a_device_map_goes_to_transformers(folder, llama_lm, last):
     assert torch.equal(drawn.log_prob, right.log_prob)
 
 
+def test_a_model_that_lies_on_disk_altogether(folder, llama_lm):
+    lm = load_lm(folder, device_map={"": "disk"})
+    assert lm.device == torch.device("cpu")
+    assert torch.equal(draw(lm).tokens, draw(llama_lm).tokens)
+
+
 def test_what_a_device_map_needs(folder, monkeypatch):
     with pytest.raises(OptionError, match="device='cpu' and device_map='auto'"):
         load_lm(folder, device="cpu", device_map="auto")

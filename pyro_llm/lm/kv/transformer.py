@@ -187,10 +187,9 @@ class CachedTransformer:
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where a model takes its tokens: the device of its embeddings, if it is spread over several.
 
-    Weights that are kept elsewhere until they are needed (on disk, say) have none: accelerate's hook then knows it.
+    Embeddings that are kept elsewhere until they are needed (on disk, say) have none: accelerate's hook then knows it.
     """
-    executes_on = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
-    if executes_on is not None:
-        return torch.device(executes_on)
     embeddings = model.get_input_embeddings()
-    return next((parameter.device for parameter in embeddings.parameters()), model.device)
+    device = next((parameter.device for parameter in embeddings.parameters()), model.device)
+    executes_on = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    return torch.device(executes_on) if device.type == "meta" and executes_on is not None else device
