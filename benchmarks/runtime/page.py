@@ -62,9 +62,10 @@ exact in any precision: a text's weight uses the log-probabilities that it was d
 time and is wrong by nats, and torch is about to remove it. A model so quantised can be handed to `HFLanguageModel`, and
 what transformers quantises itself is asked for by `load_lm(..., quantization_config=...)`.
 
-`torch.compile` is no option either. With inductor on a CPU core, SMC over a Qwen2 of hidden size 128 and 2 layers (N=16,
-prompt 64, 4 steps of 8 tokens) took 60 seconds to compile 4 graphs and was then 1.1 to 1.4 times faster, with the same
-texts; but when texts end at different places, shared prompts ask for more graphs than the 8 that torch allows a function.
+`torch.compile` is no option either. With inductor on a CPU core, SMC over a Qwen2 of hidden size 128 and 2 layers
+(N=16, prompt 64, 4 steps of 8 tokens) took 60 seconds to compile 4 graphs and was then 1.1 to 1.4 times faster, with
+the same texts; but when texts end at different places, shared prompts ask for more graphs than the 8 that torch allows
+a function.
 """
 
 
