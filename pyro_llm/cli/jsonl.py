@@ -23,7 +23,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
-                    yield number, _parse(line, f"{path}:{number}")
+                    yield number, _parse(line.rstrip(b"\r\n"), f"{path}:{number}")
     except (OSError, ValueError) as error:
         if isinstance(error, ProblemFileError):
             raise

@@ -47,7 +47,8 @@ def read_problems(path: Path) -> Iterator[tuple[int, Problem]]:
     A problem without an id gets its line number, `line-3`.
 
     Raises:
-        ProblemFileError: the file cannot be read, or a line is no problem or repeats an id; it names the line.
+        ProblemFileError: the file cannot be read, or a line is no problem or repeats an id; it names the line. Or
+            there is no problem in it.
     """
     seen: dict[str, int] = {}
     for number, record in read_lines(path):
@@ -63,6 +64,8 @@ def read_problems(path: Path) -> Iterator[tuple[int, Problem]]:
             )
         seen[problem.id] = number
         yield number, problem
+    if not seen:
+        raise ProblemFileError(f"{str(path)!r} holds no problems: every line is empty.")
 
 
 def same_answer(left: str, right: str) -> bool:

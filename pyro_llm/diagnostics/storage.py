@@ -70,7 +70,7 @@ def read_tree(path: str | PathLike[str]) -> xr.DataTree:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             return tree.load()
     except (OSError, ValueError) as error:
-        raise PosteriorFileError(f"{str(path)!r} is not a netCDF file: {error}") from error
+        raise PosteriorFileError(f"{str(path)!r} is not a netCDF file, or is cut off: {error}") from error
 
 
 def _posterior(tree: xr.DataTree) -> Posterior:

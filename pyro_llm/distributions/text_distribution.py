@@ -38,6 +38,8 @@ class TextDistribution(TorchDistribution):
         event_shape: Iterable[int],
         validate_args: bool | None = None,
     ) -> None:
+        if not isinstance(state, TextState):
+            raise TypeError(f"{type(self).__name__} continues a TextState, such as lm.prompt(...), not {state!r}.")
         if lm is not state.lm and (lm.vocabulary_size, lm.eos_token_ids) != (
             state.lm.vocabulary_size,
             state.lm.eos_token_ids,

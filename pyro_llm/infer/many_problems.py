@@ -63,7 +63,8 @@ class ManyProblems(ABC):
 
         Raises:
             FailedRunsError: some runs raised an error, the others have gone on to their end: all are in its `outcomes`.
-            OptionError: `concurrent` is not an integer of at least 1, or there are fewer seeds than problems.
+            OptionError: `concurrent` is not an integer of at least 1, `problems` is a single text or mapping, or there
+                are fewer seeds than problems.
 
         Examples:
             >>> import torch, pyro, pyro.distributions as dist
@@ -107,9 +108,11 @@ class ManyProblems(ABC):
             An iterator over outcomes, in the order in which they come.
 
         Raises:
-            OptionError: `concurrent` is not an integer of at least 1.
+            OptionError: `concurrent` is not an integer of at least 1, or `problems` is a single text or mapping.
         """
         check_integer("concurrent", concurrent, at_least=1)
+        if isinstance(problems, str | bytes | Mapping):
+            raise OptionError(f"problems={problems!r} is one problem: give a list of problems, or use `run`.")
         total = len(problems) if isinstance(problems, Sized) else None
         if seeds is None:
             seeds = _derived_seeds(int(torch.randint(2**63 - 1, ())))

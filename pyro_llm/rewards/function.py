@@ -59,8 +59,15 @@ class FunctionReward(TextReward):
         log_odds = []
         for text in items:
             current_cost().reward_calls += 1
-            log_odds.append(self._log_odds(text, self.fn(text)))
+            log_odds.append(self._log_odds(text, self._judge(text)))
         return log_odds
+
+    def _judge(self, text: str) -> Any:
+        try:
+            return self.fn(text)
+        except Exception as error:
+            error.add_note(f"Raised by the function of {self!r}, given the text {text!r}.")
+            raise
 
     def _log_odds(self, text: str, value: Any) -> float:
         try:

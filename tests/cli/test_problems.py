@@ -27,6 +27,7 @@ def test_problems(tmp_path):
     ("line", "reason"),
     [
         ("{oops", "not JSON: .* at column 2"),
+        ('{"problem": "1 + 1"', "not JSON: .* at column 20"),
         ('{"answer": "2"}', "problem: Field required"),
         ('{"problem": ""}', "problem: must not be blank"),
         ('{"problem": " \\n"}', "problem: must not be blank"),
@@ -55,6 +56,8 @@ def test_files_that_cannot_be_read(tmp_path):
         next(read_problems(tmp_path / "x" / ("y" * 300)))
     with pytest.raises(ProblemFileError, match="Cannot read"):
         next(read_problems(Path("nul\0.jsonl")))
+    with pytest.raises(ProblemFileError, match="holds no problems"):
+        next(read_problems(write(tmp_path / "empty.jsonl", "", " ")))
 
 
 def test_other_encodings(tmp_path):

@@ -244,3 +244,8 @@ def test_bad_input(lm):
         assert unchecked.log_prob(torch.tensor(outside)).item() == -torch.inf
     with pytest.raises(ValueError, match="event_shape"):
         step.log_prob(torch.tensor([0, 0, 0]))
+
+
+def test_what_is_no_state_is_refused(lm):
+    with pytest.raises(TypeError, match=r"such as lm.prompt\(...\), not 'a text'"):
+        LLM(lm, "a text")

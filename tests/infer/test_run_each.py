@@ -236,3 +236,9 @@ def test_progress_names_the_problem():
 def test_a_status_line(capsys):
     SMC(reason, 2, max_plate_nesting=1).run_each(PROBLEMS, progress=True)
     assert "SMC: 6 of 6 runs done" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("problem", ["a problem", {"problem": "a problem"}])
+def test_one_problem_is_no_list_of_problems(problem):
+    with pytest.raises(OptionError, match="give a list of problems"):
+        Importance(lambda text: None, num_particles=2).run_each(problem)

@@ -93,8 +93,9 @@ def test_errors_of_the_function_are_its_own(state):
     def broken(text):
         raise KeyError(text)
 
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError) as raised:
         FunctionReward(broken)(state)
+    assert any(repr(raised.value.args[0]) in note for note in raised.value.__notes__)
 
 
 def test_what_is_no_function():

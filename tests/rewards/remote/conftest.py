@@ -28,10 +28,11 @@ class ScriptedServer:
                     owner._at_once += 1
                     owner.most_at_once = max(owner.most_at_once, owner._at_once)
                 try:
-                    self.answer(*owner._behave(number, self.path, payload))
-                finally:
+                    answer = owner._behave(number, self.path, payload)
+                finally:  # before the answer goes out, which the client may follow with a request at once
                     with owner._lock:
                         owner._at_once -= 1
+                self.answer(*answer)
 
             def answer(self, status, headers, body, length=None):
                 self.send_response(status)
