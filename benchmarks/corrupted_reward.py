@@ -33,7 +33,7 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
-from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, models, rollouts, scores, written
+from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, labelled_prefixes, models, scores, written
 from pyro_llm import zoo
 from pyro_llm.distributions import LLM
 from pyro_llm.infer import SMC
@@ -118,9 +118,7 @@ def main(
     labelled, measured = every[0::2], every[1::2][:problems]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context) as pool:
-        needed = labelled[: max(20, labels // 2)]
-        drawn = pool.map(rollouts, needed, [2] * len(needed), range(len(needed)))
-        prefixes = [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
+        prefixes = labelled_prefixes(pool, labelled, labels, console)
         posteriors = [
             {rate: fit(prefixes, labels, rate, seed) for rate in RATES}
             for seed in track(range(seeds), "Raters", console=console)

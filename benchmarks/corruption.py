@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -11,6 +12,8 @@ import numpy as np
 import pyro
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 import pyro_llm
@@ -91,6 +94,13 @@ def rollouts(problem: dict[str, Any], count: int, seed: int) -> list[Prefix]:
             if state.finished.all():
                 break
     return list(found.values())
+
+
+def labelled_prefixes(pool: Executor, problems: list[dict[str, Any]], count: int, console: Console) -> list[Prefix]:
+    """Prefixes of rollouts on as many problems as give `count` of them: a rollout has about five."""
+    needed = problems[: max(20, count // 2)]
+    drawn = pool.map(rollouts, needed, [2] * len(needed), range(len(needed)))
+    return [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
 
 
 def scores(reward: Corrupted, prefixes: list[Prefix]) -> list[float]:

@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
-from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, models, rollouts, scores, written
+from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, labelled_prefixes, models, scores, written
 from pyro_llm import zoo
 from pyro_llm.infer import SMC
 from pyro_llm.models import ReasoningSSM
@@ -85,9 +85,7 @@ def main(
     labelled, measured = every[0::2], every[1::2][:problems]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context) as pool:
-        needed = labelled[: max(20, labels // 2)]  # a rollout has about five prefixes
-        drawn = pool.map(rollouts, needed, [2] * len(needed), range(len(needed)))
-        prefixes = [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
+        prefixes = labelled_prefixes(pool, labelled, labels, console)
         posteriors = [fit(prefixes, labels, seed) for seed in track(range(seeds), "Raters", console=console)]
         jobs = [(problem, posteriors[seed], particles, seed) for seed in range(seeds) for problem in measured]
         solved = list(track(pool.map(solve, *zip(*jobs, strict=True)), "Solving", len(jobs), console=console))
