@@ -77,6 +77,8 @@ def render(results: Mapping[str, Mapping[str, Comparison]]) -> str:
         if not ordered:
             continue
         parts.append(f"## {heading}\n\n{markdown_table(ordered)}\n\n{_machines(ordered)}")
+        if missing := [f"`{name}`" for name in COMPARISONS if name not in ordered]:
+            parts.append(f"Without a result so far: {', '.join(missing)}.\n")
         if device == "cpu" and "growth" in ordered:
             parts.append("![Wall time over particles, steps and the length of the prompt](images/growth.svg)\n")
         if "precision" in ordered:
