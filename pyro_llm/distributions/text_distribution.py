@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -111,9 +112,9 @@ class TextDistribution(TorchDistribution):
         """
         return self.log_prob(value)
 
+    @abstractmethod
     def _score(self, state: TextState, rows: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of flattened values `tokens`, `[rows, max_tokens]`, after the rows `rows` of `state`."""
-        raise NotImplementedError
 
     @property
     def session(self) -> Session:
