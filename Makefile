@@ -10,7 +10,7 @@ DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-raters \
-	bench-runtime bench-gpu bench-page bench-peers zoo dist clean
+	bench-runtime bench-gpu bench-page bench-peers docs docs-links zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -89,6 +89,13 @@ bench-page: $(VENV)/.installed  ## Write docs/performance.md anew from the resul
 # model in memory needs numba alone (in the extra), so they are installed without what they declare.
 bench-peers: $(VENV)/.installed-bench  ## Install the peers of the runtime benchmark.
 	$(PIP) --no-deps genlm-backend==0.3.1 llamppl==0.2.3
+
+docs: $(VENV)/.installed-docs  ## Build the documentation into build/docs, warnings as errors.
+	$(BIN)/python -m sphinx -b html --fail-on-warning --keep-going -q docs build/docs
+	@echo "Open build/docs/index.html"
+
+docs-links: $(VENV)/.installed-docs  ## Follow the documentation's links to other sites (needs the internet).
+	$(BIN)/python -m sphinx -b linkcheck -q docs build/docs-links
 
 zoo: $(VENV)/.installed  ## Train the embedded models anew (about an hour on two cores).
 	$(BIN)/python -m training.abacus

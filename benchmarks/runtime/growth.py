@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
+from benchmarks.runtime.bare_loop import bare_work
 from benchmarks.runtime.plan import Plan
 from benchmarks.runtime.reasoning import smc_work
 from benchmarks.runtime.results import Comparison, Figure
@@ -27,19 +28,26 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def compare(plan: Plan) -> Comparison:
-    """Exponents fitted over the whole range of each size, the others held fixed."""
+    """Exponents fitted over the whole range of each size, the others held fixed.
+
+    Beside the steps, the bare loop: a text attends to all that it has written before, in any implementation.
+    """
     fixed = plan.growth.fixed
     figures, details, work = [], {}, {}
     smc_work(fixed)  # warm
     for name, words in WORDS.items():
         sizes = getattr(plan.growth, name)
         sweeps: list[list[float]] = []
+        bare: list[list[float]] = []
         for repeat in range(plan.repeats):
             plan.tick(f"{words}, {repeat + 1} of {plan.repeats}")
-            times = {}
+            times, bare_times = {}, {}
             for size in sizes[:: 1 if repeat % 2 == 0 else -1]:
-                times[size], work[f"{name}={size}"] = _timed(fixed.with_(**{name: size}))
+                times[size], work[f"{name}={size}"] = _timed(smc_work, fixed.with_(**{name: size}))
+                if name == "steps":
+                    bare_times[size], _ = _timed(bare_work, fixed.with_(steps=size))
             sweeps.append([times[size] for size in sizes])
+            bare.append([bare_times[size] for size in sizes if size in bare_times])
         middle = [median(times) for times in zip(*sweeps, strict=True)]
         last = math.log(middle[-1] / middle[-2]) / math.log(sizes[-1] / sizes[-2])
         held = fixed.describe().split(", ")
@@ -56,12 +64,14 @@ def compare(plan: Plan) -> Comparison:
             )
         )
         details[name] = {"sizes": list(sizes), "seconds": sweeps, "exponent_at_the_end": last, "fixed": held}
+        if name == "steps":
+            details[name] |= {"bare_seconds": bare, "bare_exponent": median(exponent(sizes, times) for times in bare)}
     return Comparison(figures, work=work, details=details)
 
 
-def _timed(workload: Workload) -> tuple[float, Work]:
+def _timed(contender: Callable[[Workload], Work], workload: Workload) -> tuple[float, Work]:
     started = now(workload.device)
-    work = smc_work(workload)
+    work = contender(workload)
     seconds = now(workload.device) - started
     if work["tokens_sampled"] != workload.tokens:
         raise AssertionError(f"{work['tokens_sampled']} tokens were sampled, not {workload.tokens}")

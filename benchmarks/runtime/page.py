@@ -52,6 +52,11 @@ READING = """\
   both are checked against the Kalman filter.
 """
 
+GROWTH = """\
+Each new token attends to all that its text has written before: over steps, any implementation grows faster than
+linearly in the end. The bare loop's exponent over the same steps, in the same turns, was {bare:.2f}.
+"""
+
 PRECISION = """\
 ### Precision
 
@@ -81,6 +86,7 @@ def render(results: Mapping[str, Mapping[str, Comparison]]) -> str:
             parts.append(f"Without a result so far: {', '.join(missing)}.\n")
         if device == "cpu" and "growth" in ordered:
             parts.append("![Wall time over particles, steps and the length of the prompt](images/growth.svg)\n")
+            parts.append(GROWTH.format(bare=ordered["growth"].details["steps"]["bare_exponent"]))
         if "precision" in ordered:
             parts.append(f"{PRECISION}\n{precision.table(ordered['precision'])}\n")
     return "\n".join([*parts, READING])

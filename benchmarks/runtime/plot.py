@@ -26,6 +26,8 @@ def plot_growth(comparison: Comparison, path: Path = IMAGE) -> None:
         middle = [median(times) for times in columns]
         axes.fill_between(sizes, [min(times) for times in columns], [max(times) for times in columns], alpha=0.3)
         axes.loglog(sizes, middle, "o-", label=f"measured, exponent {found.median:.2f}")
+        if bare := comparison.details[name].get("bare_seconds"):
+            axes.loglog(sizes, [median(times) for times in zip(*bare, strict=True)], "s:", label="bare loop")
         linear = [middle[-1] * size / sizes[-1] for size in sizes]
         axes.loglog(sizes, linear, "k--", linewidth=0.8, label="linear")
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes], fontsize=7)

@@ -17,7 +17,10 @@ from benchmarks.runtime.results import Comparison
 from benchmarks.runtime.timing import Work
 from pyro_llm.lm import Decoding, HFLanguageModel, SamplingKey, TextState, load_lm
 
-PROBLEM = "Mia has 47 marbles. Mia buys 48 more. How many marbles does Mia have in the end?"
+PROBLEM = (
+    "Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Tom has 15 fewer than Mia and gives Mia "
+    "all of them. How many marbles does Mia have in the end?"
+)
 EXACT = "fp32"
 
 
