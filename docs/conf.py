@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import latex2mathml.converter
+from docutils import nodes
+
 import pyro_llm
 
 project = "pyro_llm"
@@ -15,7 +18,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
@@ -59,6 +61,17 @@ def _to_rst(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = text.split("\n")
 
 
+def _math(display: str):
+    """Mathematics as MathML, which browsers draw themselves: no script is fetched, and pages read offline."""
+
+    def visit(translator, node: nodes.Element) -> None:
+        mathml = latex2mathml.converter.convert(node.astext(), display=display)
+        translator.body.append(f'<div class="math">{mathml}</div>' if display == "block" else mathml)
+        raise nodes.SkipNode
+
+    return visit, None
+
+
 def _skip(app, what, name, obj, skip, options) -> bool | None:
     """Errors have a page of their own, though they can be imported from where they are raised."""
     documented_here = app.env.docname == "reference/errors"
@@ -68,5 +81,7 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
 
 def setup(app) -> None:
     """Called by Sphinx."""
+    app.add_node(nodes.math, override=True, html=_math("inline"))
+    app.add_node(nodes.math_block, override=True, html=_math("block"))
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _to_rst)
