@@ -10,7 +10,7 @@ DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-raters \
-	bench-runtime bench-gpu bench-page bench-peers docs docs-links zoo dist clean
+	bench-runtime bench-gpu bench-page bench-peers docs docs-links notebooks zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -96,6 +96,9 @@ docs: $(VENV)/.installed-docs  ## Build the documentation into build/docs, warni
 
 docs-links: $(VENV)/.installed-docs  ## Follow the documentation's links to other sites (needs the internet).
 	$(BIN)/python -m sphinx -b linkcheck -q docs build/docs-links
+
+notebooks: $(VENV)/.installed-notebooks  ## Execute the notebooks and keep their outputs.
+	$(BIN)/python notebooks/execute.py
 
 zoo: $(VENV)/.installed  ## Train the embedded models anew (about an hour on two cores).
 	$(BIN)/python -m training.abacus

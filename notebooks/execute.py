@@ -1,0 +1,52 @@
+"""Execute the notebooks: each NAME.py, in the percent format, becomes NAME.ipynb with its outputs.
+
+Usage: python notebooks/execute.py [NAME ...]
+
+A notebook runs in an empty folder; it is written when all of it has run, so that a failure leaves the old one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import jupytext
+import nbformat
+import typer
+from nbclient import NotebookClient
+from rich.console import Console
+
+HERE = Path(__file__).parent
+
+
+def execute(source: Path) -> nbformat.NotebookNode:
+    """The executed notebook, without what changes from one execution to the next."""
+    notebook = jupytext.read(source)
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
+    notebook.metadata.pop("language_info", None)
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"{source.stem[:2]}-{index}"
+        cell.metadata.pop("execution", None)
+    return notebook
+
+
+def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all by default.")] = None) -> None:
+    """Execute notebooks and write them with their outputs."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    console = Console()
+    for source in [HERE / f"{name}.py" for name in names or ()] or sorted(HERE.glob("[0-9]*.py")):
+        started = time.perf_counter()
+        notebook = execute(source)
+        target = source.with_suffix(".ipynb")
+        whole = target.with_suffix(".ipynb.new")
+        nbformat.write(notebook, whole)
+        whole.replace(target)
+        console.print(f"{target.name}: {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    typer.run(main)
