@@ -11,8 +11,8 @@
 # %% [markdown]
 # # Quickstart
 #
-# A language model as a distribution, a reward as an observation, a posterior to look at. Everything here runs on the two
-# small models that come with the package, in seconds, on a laptop.
+# A language model as a distribution, a reward as an observation, a posterior to look at. Everything here runs on the
+# two small models that come with the package, in seconds, on a laptop.
 
 # %%
 import pyro

@@ -73,8 +73,8 @@ for a, p in list(agreed.marginal(pyro_llm.answer).items())[:4]:
 # %% [markdown]
 # ## A continuous latent value: how far is the reward to be trusted?
 #
-# The power that the reward's judgements are raised to has a prior. Its posterior is about *this* problem: where the reward and the
-# language model go together, trust costs nothing.
+# The power that the reward's judgements are raised to has a prior. Its posterior is about *this* problem: where the
+# reward and the language model go together, trust costs nothing.
 
 
 # %%
@@ -103,9 +103,9 @@ az.summary(draws.to_arviz(), var_names=["trust"], kind="stats")
 # %% [markdown]
 # ## A constraint on tokens: solve it in exactly two lines
 #
-# Greedy masking of forbidden tokens distorts the distribution: it walks into corners. Here the *posterior*, given that the
-# whole text matches, is sampled; the factors say how much of the model's probability each mask took away. This problem needs
-# three lines: held to two, the model forgets the seven friends.
+# Greedy masking of forbidden tokens distorts the distribution: it walks into corners. Here the *posterior*, given that
+# the whole text matches, is sampled; the factors say how much of the model's probability each mask took away. This
+# problem needs three lines: held to two, the model forgets the seven friends.
 
 # %%
 pattern = r"\d{1,3} [-+*] \d{1,3} = \d{1,3}\n\d{1,3} [-+*] \d{1,3} = \d{1,3}\nanswer: \d{1,3}"
