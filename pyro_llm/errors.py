@@ -122,6 +122,18 @@ class NonFiniteWeightError(PyroLLMError, ValueError):
     """A factor of the program is NaN or plus infinity."""
 
 
+class NoWeightsError(PyroLLMError, TypeError):
+    """Weights, or what is computed from them, were asked of the result of a search, which has none."""
+
+
+class NoScoresError(PyroLLMError, TypeError):
+    """Scores were asked of a result whose particles have none."""
+
+
+class NoModeError(PyroLLMError, TypeError):
+    """The most probable value was asked of a distribution that does not say which it is."""
+
+
 class BatchedBranchError(PyroLLMError, RuntimeError):
     """A program branches in Python on a tensor that holds one value per particle."""
 

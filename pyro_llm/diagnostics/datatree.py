@@ -41,7 +41,8 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | | chain | `round_trips` |
     | | chain, rung, draw | `log_likelihood`, not tempered, at each rung |
 
-    Of Markov chains, `draw` is the iteration, `sample_stats` has the `lowest_ess` and the number of `resamplings` of
+    Of a search, `sample_stats` has the logarithm of each particle's `score`, if there are scores, and neither it nor
+    `smc` has what is made of weights; the attribute `decides_by` says how it decides. Of Markov chains, `draw` is the iteration, `sample_stats` has the `lowest_ess` and the number of `resamplings` of
     the sweep that made it, `smc` has no steps, and `log_marginal_likelihood` is that of the first iteration. Parallel
     tempering alone has `tempering`.
 
@@ -109,7 +110,7 @@ def strings(values: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
 
 def _sample_stats(posterior: Posterior) -> xr.Dataset:
     by_particle = {
-        "log_weight": posterior.log_weights.numpy(),
+        **_by_particle_of_kind(posterior),
         "ancestor": roots(torch.from_numpy(posterior.stats.ancestors)).numpy(),
         "log_prior": posterior.log_prior.numpy(),
         "log_likelihood": posterior.log_likelihood.numpy(),
@@ -117,18 +118,26 @@ def _sample_stats(posterior: Posterior) -> xr.Dataset:
     }
     if posterior.chains is not None:
         by_particle |= {"lowest_ess": posterior.chains.lowest_ess, "resamplings": posterior.chains.resamplings}
-    by_chain = {"log_marginal_likelihood": posterior.log_evidence.numpy(), "ess": posterior.ess().numpy()}
+    by_chain = {}
+    if not posterior.is_search:
+        by_chain = {"log_marginal_likelihood": posterior.log_evidence.numpy(), "ess": posterior.ess().numpy()}
     variables = {name: (PARTICLE, values) for name, values in by_particle.items()}
     return xr.Dataset(
         variables | {name: ("chain", values) for name, values in by_chain.items()}, coords=_particles(posterior)
     )
 
 
+def _by_particle_of_kind(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Weights, or the scores of a search that has any."""
+    if posterior.searched is None:
+        return {"log_weight": posterior.log_weights.numpy()}
+    return {} if posterior.searched.scores is None else {"score": posterior.scores.numpy()}
+
+
 def _smc(posterior: Posterior) -> xr.Dataset:
     stats = posterior.stats
-    by_step = {
-        name: getattr(stats, name) for name in ("ess", "log_evidence_increment", "resampled", "unique_ancestors")
-    }
+    of_weights = () if posterior.is_search else ("ess", "log_evidence_increment")
+    by_step = {name: getattr(stats, name) for name in (*of_weights, "resampled", "unique_ancestors")}
     if stats.inverse_temperature is not None:
         by_step["inverse_temperature"] = stats.inverse_temperature
     by_slot = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
@@ -213,6 +222,8 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "settings": json.dumps(posterior.settings, default=_plain),
         "cost": json.dumps(asdict(posterior.cost)),
     }
+    if posterior.searched is not None:
+        attributes["decides_by"] = posterior.searched.decides_by
     if posterior.has_texts:
         attributes["prompt"] = json.dumps(posterior.written.prompt)
     elif posterior.not_saved is not None:

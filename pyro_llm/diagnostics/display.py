@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyro_llm.answers import answer
+from pyro_llm.infer.decision import tally_of_search
 from pyro_llm.infer.markov_chains import Tempering
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.runs import evidence_of_families, spread_is_known
@@ -43,27 +44,25 @@ def to_html(posterior: Posterior) -> str:
 
 def title(posterior: Posterior) -> str:
     """Algorithm and size."""
+    kind = "Search" if posterior.is_search else "Posterior"
     run, particles = ("run", "particles") if posterior.chains is None else ("chain", "draws")
     runs = f"{posterior.num_runs} {run}{'s' if posterior.num_runs > 1 else ''}"
     algorithm = posterior.settings.get("algorithm", "inference")
-    return f"Posterior by {algorithm}: {runs} × {posterior.num_particles} {particles}"
+    return f"{kind} by {algorithm}: {runs} × {posterior.num_particles} {particles}"
 
 
 def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     """Labelled lines of a summary."""
-    table = [
-        ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
-        *([("runs", [note])] if (note := no_error_bars(posterior)) else []),
-    ]
-    if posterior.chains is None:
+    table = _of_search(posterior) if posterior.is_search else _of_evidence(posterior)
+    if posterior.chains is None and not posterior.is_search:
         table.append(("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]))
-    else:
+    elif posterior.chains is not None:
         table.append(("updates", _updates(posterior)))
         if posterior.chains.tempering is not None:
             table.append(("swaps", _swaps(posterior.chains.tempering)))
     stats = posterior.stats
     if stats.num_steps:
-        table.append(("steps", [f"{stats.num_steps}, resampled after {_range(stats.resampled.sum(-1))} of them"]))
+        table.append(("steps", [f"{stats.num_steps}, {'selected' if posterior.is_search else 'resampled'} after {_range(stats.resampled.sum(-1))} of them"]))
         founders = _range(stats.unique_ancestors[:, 0])
         table.append(("ancestors", [f"{founders} of the {posterior.num_particles} first particles have descendants"]))
     if shows_answers(posterior):
@@ -73,6 +72,22 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
         ("sites", [shorten(", ".join(sites) if len(sites) < 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})")])
     )
     table.append(("cost", [cost_line(posterior)]))
+    return table
+
+
+def _of_evidence(posterior: Posterior) -> list[tuple[str, list[str]]]:
+    return [
+        ("log-evidence", [f"{posterior.pooled_log_evidence()}{_by_run(posterior.log_evidence.tolist(), '.2f')}"]),
+        *([("runs", [note])] if (note := no_error_bars(posterior)) else []),
+    ]
+
+
+def _of_search(posterior: Posterior) -> list[tuple[str, list[str]]]:
+    assert posterior.searched is not None
+    table = [("decides by", [posterior.searched.decides_by])]
+    if posterior.searched.scores is not None:
+        scores = posterior.scores
+        table.append(("log-scores", [f"{float(scores.min()):.3g} to {float(scores.max()):.3g}"]))
     return table
 
 
@@ -92,11 +107,15 @@ def _swaps(tempering: Tempering) -> list[str]:
 
 def shows_answers(posterior: Posterior) -> bool:
     """Whether there is an answer to each particle: it has one text, and some run is alive."""
-    return posterior.has_texts and posterior.written.single and bool(posterior.log_evidence.isfinite().any())
+    return posterior.has_texts and posterior.written.single and (
+        posterior.is_search or bool(posterior.log_evidence.isfinite().any())
+    )
 
 
 def no_error_bars(posterior: Posterior) -> str | None:
     """Why there are no error bars although there are several runs, and what to do; None where there are."""
+    if posterior.is_search:
+        return "a search has no error bars" if posterior.num_runs > 1 else None
     families = evidence_of_families(posterior.pooling, posterior.stats.founders)
     if posterior.num_runs == 1 or spread_is_known(families):
         return None
@@ -111,6 +130,8 @@ def no_error_bars(posterior: Posterior) -> str | None:
 
 
 def _answers(posterior: Posterior) -> list[str]:
+    if posterior.is_search:
+        return _tally(posterior)
     marginal = posterior.marginal(answer)
     shown = marginal.most_probable(MAX_ANSWERS, MIN_PROBABILITY)
     lines = [(label(value, 32), with_error(marginal[value], marginal.standard_errors[value])) for value in shown]
@@ -119,6 +140,15 @@ def _answers(posterior: Posterior) -> list[str]:
         lines.append((f"{others} other{'s' if others > 1 else ''}", f"{max(rest, 0.0):.3f}"))
     width = max(len(text) for text, _ in lines)
     return [f"{text:<{width}}  {probability}" for text, probability in lines]
+
+
+def _tally(posterior: Posterior) -> list[str]:
+    tally = tally_of_search(posterior, answer)
+    lines = [(label(value, 32), with_error(np.exp(log), np.nan)) for value, log in [*tally.items()][:MAX_ANSWERS]]
+    if others := len(tally) - len(lines):
+        lines.append((f"{others} other{'s' if others > 1 else ''}", ""))
+    width = max(len(text) for text, _ in lines)
+    return [f"{text:<{width}}  {amount}".rstrip() for text, amount in lines]
 
 
 def label(value: Any, width: int = MAX_WIDTH) -> str:

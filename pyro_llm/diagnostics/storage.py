@@ -16,6 +16,7 @@ from pyro_llm.files import written_whole
 from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.readings import Texts
+from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.run_scope import Cost
 
@@ -79,14 +80,18 @@ def _posterior(tree: xr.DataTree) -> Posterior:
     def statistic(name: str) -> torch.Tensor:
         return torch.from_numpy(sample_stats[name].values)
 
+    searched = None
+    if "decides_by" in tree.attrs:
+        searched = Searched(tree.attrs["decides_by"], statistic("score") if "score" in sample_stats else None)
+
     written = None
     if "text" in draws:
         written = Texts(json.loads(tree.attrs["prompt"]), _unescape(draws["text"]), draws["length"].values)
     return Posterior(
         samples=_sites(draws),
         returns=_tensor(draws["returned"]) if "returned" in draws else None,
-        log_weights=statistic("log_weight"),
-        log_evidence=statistic("log_marginal_likelihood"),
+        log_weights=statistic("log_weight") if searched is None else None,
+        log_evidence=statistic("log_marginal_likelihood") if searched is None else None,
         log_prior=statistic("log_prior"),
         log_likelihood=statistic("log_likelihood"),
         stats=_step_stats(tree["smc"].dataset),
@@ -96,6 +101,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         written=written,
         chains=_chains(tree),
         not_saved=tree.attrs.get("not_saved"),
+        searched=searched,
     )
 
 
@@ -127,10 +133,11 @@ def _chains(tree: xr.DataTree) -> MarkovChains | None:
 
 
 def _step_stats(smc: xr.Dataset) -> StepStats:
+    no_weights = np.full(smc["resampled"].shape, np.nan)  # of a search
     return StepStats(
         names=list(_unescape(smc["site"])),
-        ess=smc["ess"].values,
-        log_evidence_increment=smc["log_evidence_increment"].values,
+        ess=smc["ess"].values if "ess" in smc else no_weights,
+        log_evidence_increment=smc["log_evidence_increment"].values if "ess" in smc else no_weights,
         resampled=smc["resampled"].values.astype(bool),
         ancestors=smc["ancestor"].values,
         log_factor=smc["log_factor"].values,

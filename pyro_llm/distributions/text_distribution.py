@@ -76,13 +76,28 @@ class TextDistribution(TorchDistribution):
         One number is drawn from torch's generator. It keys the draw of each token, with the flattened index of its row
         in the batch and its place in the row, so no result depends on how the rows are batched in the model.
         """
-        return draw_together([self], [Size(sample_shape) + self.batch_shape])[0]
+        return self._draw([self], [Size(sample_shape) + self.batch_shape])[0]
+
+    @property
+    def mode(self) -> Tensor:
+        """What greedy decoding writes after each text: each token the most probable one after those before it.
+
+        Of equally probable tokens the first. For a single token this is the mode; of longer steps there may be more
+        probable ones. Draws no random numbers; int64, of shape `batch_shape + event_shape`.
+        """
+        with torch.no_grad():
+            return self._draw([self], [self.batch_shape], greedy=True)[0]
 
     @classmethod
     @torch.no_grad()
     def sample_together(cls, distributions: Sequence[TextDistribution]) -> list[Tensor]:
         """Draw a value of each of several distributions, in one batch of the model as far as their laws agree."""
-        return draw_together(distributions, [distribution.batch_shape for distribution in distributions])
+        return cls._draw(distributions, [distribution.batch_shape for distribution in distributions])
+
+    @classmethod
+    def _draw(cls, distributions: Sequence[Any], batch_shapes: Sequence[Size], greedy: bool = False) -> list[Tensor]:
+        """Draw from each distribution a batch of values; see `draw_together`."""
+        return draw_together(distributions, batch_shapes, greedy=greedy)
 
     @torch.no_grad()
     def log_prob(self, value: Tensor) -> Tensor:

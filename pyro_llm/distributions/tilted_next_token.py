@@ -53,16 +53,9 @@ class TiltedNextToken(NextToken):
         batch_shape = torch.broadcast_shapes(self.batch_shape, value.shape)
         return LazyFactor(lambda: self._log_normaliser(value, batch_shape), batch_shape, self.state.tokens.device)
 
-    @torch.no_grad()
-    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draw a token for every text; int64, of shape `sample_shape + batch_shape`. See `NextToken`."""
-        return _draw_tilted([self], [Size(sample_shape) + self.batch_shape])[0]
-
     @classmethod
-    @torch.no_grad()
-    def sample_together(cls, distributions: Sequence[Any]) -> list[Tensor]:
-        """Draw a value of each of several distributions, in one batch of the model as far as their laws agree."""
-        return _draw_tilted(distributions, [distribution.batch_shape for distribution in distributions])
+    def _draw(cls, distributions: Sequence[Any], batch_shapes: Sequence[Size], greedy: bool = False) -> list[Tensor]:
+        return _draw_tilted(distributions, batch_shapes, greedy)
 
     def _log_normaliser(self, value: Tensor, batch_shape: Size) -> Tensor:
         drawn = _log_normalisers.get(value)
@@ -97,21 +90,23 @@ def _normalised(tilted: Tensor) -> tuple[Tensor, Tensor]:
     return tilted.masked_fill(stuck.unsqueeze(-1), 0.0).log_softmax(-1), stuck
 
 
-def _draw_tilted(distributions: Sequence[TiltedNextToken], batch_shapes: Sequence[Size]) -> list[Tensor]:
+def _draw_tilted(
+    distributions: Sequence[TiltedNextToken], batch_shapes: Sequence[Size], greedy: bool = False
+) -> list[Tensor]:
     """Draw from each distribution a batch of values, and remember what the factors that go with them are."""
     normalisers: dict[int, Tensor] = {}
 
-    def draw_batch(batch: Sequence[_Draw], seed: int) -> None:
+    def draw_batch(batch: Sequence[_Draw], seed: int | None) -> None:
         prefix, key = joined_rows(batch, seed)
         log_probs = batch[0].session.next_log_probs(prefix, batch[0].distribution.decoding).double()
-        uniform = uniforms(key.seed, key.slots, 0)
+        uniform = torch.zeros(len(prefix)) if key.seed is None else uniforms(key.seed, key.slots, 0)
         sizes = [len(part.prefix) for part in batch]
         for part, terms, place in zip(batch, log_probs.split(sizes), uniform.split(sizes), strict=True):
             distribution = cast(TiltedNextToken, part.distribution)
             state_row = state_rows(distribution.state, part.batch_shape)[part.writing]
             tilted = distribution.tilted(terms, state_row)
             law, stuck = _normalised(tilted)
-            token = draw(law, place)
+            token = law.argmax(-1) if greedy else draw(law, place)
             part.tokens[part.writing] = torch.where(stuck, PAD, token).unsqueeze(-1)
             log_prob = law.gather(-1, token.unsqueeze(-1)).squeeze(-1)
             part.log_prob[part.writing] = torch.where(stuck, 0.0, log_prob)
@@ -120,7 +115,7 @@ def _draw_tilted(distributions: Sequence[TiltedNextToken], batch_shapes: Sequenc
             )
         current_cost().lm_tokens_sampled += len(prefix)
 
-    values = draw_together(distributions, batch_shapes, draw_batch)
+    values = draw_together(distributions, batch_shapes, draw_batch, greedy)
     slot = 0
     for value, batch_shape in zip(values, batch_shapes, strict=True):
         nothing = torch.zeros(batch_shape.numel(), dtype=torch.float64, device=value.device)

@@ -50,7 +50,8 @@ class _Draw:
 def draw_together(
     distributions: Sequence[TextDistribution],
     batch_shapes: Sequence[Size],
-    draw_batch: Callable[[Sequence[_Draw], int], None] | None = None,
+    draw_batch: Callable[[Sequence[_Draw], int | None], None] | None = None,
+    greedy: bool = False,
 ) -> list[Tensor]:
     """Draw from each distribution a batch of values, and remember their log-probabilities.
 
@@ -62,11 +63,12 @@ def draw_together(
         batch_shapes: for each, the shape of the batch to draw, to which its own broadcasts.
         draw_batch: given draws of one law and the seed, fills in their tokens and log-probabilities; by default, as the
             model's session samples.
+        greedy: whether to take the most probable token each time in place of a draw; the seed is None then.
 
     Returns:
         For each, int64 values of its batch shape followed by its event shape.
     """
-    seed = int(torch.empty((), dtype=torch.int64).random_())
+    seed = None if greedy else int(torch.empty((), dtype=torch.int64).random_())
     draws: list[_Draw] = []
     slots = 0
     for distribution, batch_shape in zip(distributions, batch_shapes, strict=True):
@@ -93,7 +95,7 @@ def state_rows(state: TextState, batch_shape: Size) -> Tensor:
     return rows.reshape(shape).expand(batch_shape).reshape(-1)
 
 
-def joined_rows(batch: Sequence[_Draw], seed: int) -> tuple[Prefix, SamplingKey]:
+def joined_rows(batch: Sequence[_Draw], seed: int | None) -> tuple[Prefix, SamplingKey]:
     """The rows that are still writing of draws of one law, in one batch of the model."""
     width = max(draw.prefix.tokens.shape[-1] for draw in batch)
     prefix = Prefix(
@@ -105,7 +107,7 @@ def joined_rows(batch: Sequence[_Draw], seed: int) -> tuple[Prefix, SamplingKey]
     return prefix, key
 
 
-def _draw_batch(batch: Sequence[_Draw], seed: int) -> None:
+def _draw_batch(batch: Sequence[_Draw], seed: int | None) -> None:
     """Draw for all rows of draws of one law."""
     prefix, key = joined_rows(batch, seed)
     drawn = batch[0].session.sample(prefix, batch[0].distribution.decoding, key)

@@ -162,8 +162,7 @@ class ParticleMessenger(Messenger):
             site.event_dim = getattr(msg["fn"], "event_dim", None)
             site.log_prob = self._weigh_draw(msg) if name in self._proposals else self._log_prior(msg)
         elif kind == "observed":
-            self.population.fold(name, self._by_particle(name, scored(msg)))
-            site.step = len(self.population.steps) - 1
+            site.step = self._fold(msg)
         self.record.add(site)
         self._watch.begin(f"site {name!r}")
 
@@ -195,6 +194,11 @@ class ParticleMessenger(Messenger):
             slots = self.population.lineage.ancestors_in(site.generation)
             site.replace_value(self.axis.gather(site.value, slots, site.event_dim), self.generation)
         return site.value
+
+    def _fold(self, msg: Any) -> int | None:
+        """Fold in the factor of a new observed site; returns its step, None if it is none."""
+        self.population.fold(msg["name"], self._by_particle(msg["name"], scored(msg)))
+        return len(self.population.steps) - 1
 
     def _weigh_draw(self, msg: Any) -> Tensor:
         name = msg["name"]

@@ -7,8 +7,11 @@ from pyro_llm.errors import (
     DuplicateSiteError,
     FailedRunsError,
     HiddenRandomnessError,
+    NoModeError,
     NonFiniteWeightError,
+    NoScoresError,
     NoTextError,
+    NoWeightsError,
     OptionError,
     PlateNestingError,
     PosteriorFileError,
@@ -23,24 +26,34 @@ from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 from pyro_llm.infer.parallel_tempering import ParallelTempering
 from pyro_llm.infer.particle_gibbs import ParticleGibbs
 from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.search import DVTS, BeamSearch, BestOfN, EntropicSMC, Greedy, SelfConsistency
+from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.smc import SMC
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.steps import StepReport
 from pyro_llm.ops.tempering import AdaptiveTempering
 
 __all__ = [
+    "DVTS",
     "SMC",
     "AdaptiveTempering",
     "AllParticlesDeadError",
     "BatchedBranchError",
+    "BeamSearch",
+    "BestOfN",
     "DeadRunWarning",
     "DuplicateSiteError",
+    "EntropicSMC",
     "FailedRunsError",
+    "Greedy",
     "HiddenRandomnessError",
     "Importance",
     "Marginal",
     "MarkovChains",
+    "NoModeError",
+    "NoScoresError",
     "NoTextError",
+    "NoWeightsError",
     "NonFiniteWeightError",
     "OptionError",
     "Outcome",
@@ -52,6 +65,8 @@ __all__ = [
     "ProposalError",
     "PyroLLMError",
     "ReplayError",
+    "Searched",
+    "SelfConsistency",
     "StepReport",
     "StepStats",
     "Tempering",

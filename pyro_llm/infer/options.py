@@ -87,3 +87,9 @@ def check_integer(name: str, value: Any, at_least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         hint = f", did you mean {int(value)}?" if isinstance(value, float) and math.isfinite(value) else ""
         raise OptionError(f"{name}={value!r}: give an integer of at least {at_least}{hint}")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Raise OptionError if `value` is not a number from 0 to 1."""
+    if not _is_fraction(value):
+        raise OptionError(f"{name}={value!r}: give a fraction from 0 to 1.")

@@ -42,7 +42,14 @@ def run_vectorized(
     look_ahead: LookAhead | None = None,
 ) -> ParticleRun:
     """Execute `model` on all particles of all runs at once, replaying it whenever some run is resampled."""
-    messenger = ParticleMessenger(population, -1 - max_plate_nesting, look_ahead)
+    return run_messenger(model, args, kwargs, ParticleMessenger(population, -1 - max_plate_nesting, look_ahead))
+
+
+def run_messenger(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], messenger: ParticleMessenger
+) -> ParticleRun:
+    """Execute `model` inside a messenger until it ends, replaying it whenever that is wanted."""
+    population, max_plate_nesting = messenger.population, -1 - messenger.axis.dim
     plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
     with explained_batching(max_plate_nesting), explained_factors(messenger.record.sites):
         while True:

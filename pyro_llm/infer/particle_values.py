@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from pyro_llm.handlers.structures import map_structure
+
+if TYPE_CHECKING:
+    from pyro_llm.infer.posterior import Posterior
 
 
 def gather_particles(value: Any, gather: Callable[[Tensor], Tensor], shape: tuple[int, int]) -> Any:
@@ -28,6 +32,26 @@ def particle_values(value: Any, shape: tuple[int, int], fn: Callable[[Any], Any]
         return hashable(part if fn is None else fn(part))
 
     return [[result(run, particle) for particle in range(shape[1])] for run in range(shape[0])]
+
+
+def values_of(
+    posterior: Posterior, fn: Callable[[Any], Hashable] | None = None, of: str | None = None
+) -> list[list[Hashable]]:
+    """`fn` of each particle's text, of its return value if there are no texts, or of its value at the site `of`.
+
+    `fn` is called once for each distinct text. See `Posterior.marginal`.
+    """
+    if of is not None and of not in posterior.samples:
+        raise KeyError(f"There is no latent site {of!r}; there are {', '.join(map(repr, posterior.samples))}.")
+    if of is None and posterior.has_texts:
+        texts = posterior.written.by_particle
+        every = dict.fromkeys(chain.from_iterable(texts))
+        distinct = {text: text if fn is None else hashable(fn(text)) for text in every}
+        return [[distinct[text] for text in row] for row in texts]
+    source = posterior.samples[of] if of is not None else posterior.returns
+    if source is None:
+        posterior.written  # noqa: B018 - raises
+    return particle_values(source, (posterior.num_runs, posterior.num_particles), fn)
 
 
 def hashable(value: Any) -> Hashable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
-from itertools import chain
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_llm.errors import AllParticlesDeadError
 from pyro_llm.infer.best import Score, best_particle
+from pyro_llm.infer.decision import decide
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
 from pyro_llm.infer.markov_chains import MarkovChains, update_rates
-from pyro_llm.infer.particle_values import hashable, particle_values
-from pyro_llm.infer.readings import LogEvidence, Particle, Texts, no_texts
+from pyro_llm.infer.particle_values import values_of
+from pyro_llm.infer.readings import Particle, Texts, no_texts
 from pyro_llm.infer.resample import resampled
+from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
-from pyro_llm.ops.weights import effective_sample_size
+from pyro_llm.infer.weighted import Weighted
 from pyro_llm.run_scope import Cost
 
 if TYPE_CHECKING:
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 
-class Posterior:
+class Posterior(Weighted):
     """Weighted particles from R independent runs of N particles each.
 
     Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
     pooled in proportion to it, and their spread gives the error bars (where runs were exchanged, that of the runs that
     they descend from). If `chains` is set, runs are Markov chains, particles are successive draws of equal weight, and
-    chains are pooled equally.
+    chains are pooled equally. If `is_search`, particles have scores and no weights: what needs weights raises
+    `NoWeightsError`.
 
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
@@ -46,12 +47,14 @@ class Posterior:
         log_weights: float64 `[R, N]`, normalised within each run.
         log_evidence: log of each run's estimate of the evidence (of a Markov chain's first iteration). Float64 `[R]`.
         log_prior: log-probability of each particle's latent values. Float64 `[R, N]`.
-        log_likelihood: log-probability of the observations given each particle. Float64 `[R, N]`.
+        log_likelihood: log-probability of the observations given each particle; NaN if no factor was asked for.
+            Float64 `[R, N]`.
         stats: what was recorded at each observed site; without steps for Markov chains.
         observed: values of the observed sites by name.
         cost: what the runs spent together.
         settings: the algorithm's name under `"algorithm"`, its options, seeds, versions.
         chains: what Markov chains recorded at each draw; None for weighted particles.
+        searched: what a search scored the particles by, and decides by; None for particles that have weights.
 
     Examples:
         >>> import math, pyro, pyro.distributions as dist
@@ -74,8 +77,8 @@ class Posterior:
         *,
         samples: dict[str, Tensor],
         returns: Any,
-        log_weights: Tensor,
-        log_evidence: Tensor,
+        log_weights: Tensor | None,
+        log_evidence: Tensor | None,
         log_prior: Tensor,
         log_likelihood: Tensor,
         stats: StepStats,
@@ -85,20 +88,16 @@ class Posterior:
         written: Texts | None = None,
         chains: MarkovChains | None = None,
         not_saved: str | None = None,
+        searched: Searched | None = None,
     ) -> None:
-        shape = tuple(log_weights.shape)
-        if len(shape) != 2 or tuple(log_evidence.shape) != shape[:1]:
-            raise ValueError(
-                f"log_weights must be [R, N] and log_evidence [R], got {shape}, {tuple(log_evidence.shape)}."
-            )
+        super().__init__(log_weights, log_evidence, log_prior.shape, searched)
+        shape = self._shape
         by_particle = {"log_prior": log_prior, "log_likelihood": log_likelihood, **samples}
         for name, tensor in by_particle.items():
             if (actual := tuple(tensor.shape))[:2] != shape:
                 raise ValueError(f"{name!r} has shape {actual}, expected [R, N] = {list(shape)} on its left.")
         self.samples = samples
         self.returns = returns
-        self.log_weights = log_weights.detach().double().cpu()
-        self.log_evidence = log_evidence.detach().double().cpu()
         self.log_prior = log_prior.detach().double().cpu()
         self.log_likelihood = log_likelihood.detach().double().cpu()
         self.stats = stats
@@ -108,20 +107,6 @@ class Posterior:
         self.chains = chains
         self.not_saved = not_saved
         self._written = written
-
-    @property
-    def num_runs(self) -> int:
-        """The number of independent runs, R."""
-        return self.log_weights.shape[0]
-
-    @property
-    def num_particles(self) -> int:
-        """The number of particles of each run, N."""
-        return self.log_weights.shape[1]
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.num_runs, self.num_particles
 
     @property
     def has_texts(self) -> bool:
@@ -155,37 +140,9 @@ class Posterior:
         """Log joint density of each particle and the observations. Float64 `[R, N]`."""
         return self.log_prior + self.log_likelihood
 
-    @property
-    def pooling(self) -> Tensor:
-        """Unnormalised log-weights of the runs: their evidence, or 0 for Markov chains, all equal. Float64 `[R]`."""
-        return self.log_evidence if self.chains is None else torch.zeros_like(self.log_evidence)
-
-    @property
-    def pooled_log_weights(self) -> Tensor:
-        """Log of each particle's share of the posterior pooled over runs. Float64 `[R, N]`.
-
-        Raises:
-            AllParticlesDeadError: no run has positive evidence.
-        """
-        if not torch.isfinite(self.log_evidence).any():
-            raise AllParticlesDeadError("No run has positive evidence, so there is no posterior to pool.")
-        shares = torch.log_softmax(self.pooling, 0)[:, None]
-        return torch.where(torch.isneginf(shares), -torch.inf, self.log_weights + shares)
-
-    def ess(self) -> Tensor:
-        """Kish effective sample size of each run's final weights, between 1 and N. Float64 `[R]`.
-
-        It counts weights, not histories (see `stats.unique_ancestors`), nor the correlation of a Markov chain's draws.
-        """
-        return effective_sample_size(self.log_weights)
-
     def update_rates(self) -> dict[str, Tensor]:
         """How often each site's value differs from that of the draw before, by Markov chain. Each float64 `[R]`."""
         return update_rates(self.samples)
-
-    def pooled_log_evidence(self) -> LogEvidence:
-        """The log-evidence estimated by all runs together, with its standard error if their spread gives one."""
-        return LogEvidence.pooled(self.log_evidence, self.stats.founders, self.stats.num_exchanges)
 
     def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:
         """The posterior distribution of a function of the particles, pooled over runs by evidence.
@@ -204,38 +161,49 @@ class Posterior:
             KeyError: there is no latent site `of`.
             NoTextError: the model returns nothing, and no site is named.
             TypeError: `fn` returns something that cannot be hashed.
+            NoWeightsError: this is the result of a search; see `decision`.
         """
         self.pooled_log_weights  # noqa: B018 - raises if there is nothing to pool
-        if of is not None and of not in self.samples:
-            raise KeyError(f"There is no latent site {of!r}; there are {', '.join(map(repr, self.samples))}.")
-        if of is None and self.has_texts:
-            texts = self.written.by_particle
-            every = dict.fromkeys(chain.from_iterable(texts))
-            distinct = {text: text if fn is None else hashable(fn(text)) for text in every}
-            values = [[distinct[text] for text in row] for row in texts]
-        else:
-            source = self.samples[of] if of is not None else self.returns
-            if source is None:
-                self.written  # noqa: B018 - raises
-            values = particle_values(source, self._shape, fn)
+        values = values_of(self, fn, of)
         stats = self.stats
         return pooled_marginal(values, self.log_weights, self.pooling, stats.founders, stats.num_exchanges)
 
-    def best(self, by: Score = "log_likelihood", where: Callable[[Any], bool] | None = None) -> Particle:
+    def decision(self, fn: Callable[[Any], Hashable] | None = None) -> Any:
+        """The value of `fn` that the algorithm would give: a single answer, where one is wanted.
+
+        With weights it is the most probable value of the pooled marginal. A search decides by its own rule: best-of-N,
+        beam search and the like by the highest score of any particle, weighted best-of-N by the highest sum of scores,
+        self-consistency by votes; particles of all runs are taken together. Of equal values the one met first.
+
+        Args:
+            fn: as in `marginal`, such as `pyro_llm.answer`.
+
+        Returns:
+            The value. None (no answer) only if no particle, of positive weight, has another value.
+
+        Raises:
+            AllParticlesDeadError: no run has positive evidence.
+            NoTextError: the model returns nothing.
+            TypeError: `fn` returns something that cannot be hashed.
+        """
+        return decide(self, fn)
+
+    def best(self, by: Score | None = None, where: Callable[[Any], bool] | None = None) -> Particle:
         """The particle of positive weight with the highest score: an example to read, and no estimate.
 
         Scores are sums over a text's steps, so that `"log_likelihood"`, with a reward at each step, and `"lp"` favour
         short texts. The most probable answer is `marginal(fn).most_probable(1)`; `where` finds a text that states it.
 
         Args:
-            by: `"log_likelihood"`, of the observations (of acceptance at every step; with `emission="potential"` of
-                the whole text's alone); `"log_weight"`, the share of the pooled posterior; `"lp"`, prior and likelihood
-                together.
+            by: `"score"`, that of a search, for which it is the default; `"log_likelihood"`, the default otherwise, of
+                the observations (of acceptance at every step; with `emission="potential"` of the whole text's alone);
+                `"log_weight"`, the share of the pooled posterior; `"lp"`, prior and likelihood together.
             where: which particles to choose among, a condition on a particle's text (its return value where there are
                 no texts), such as `lambda text: answer(text) == "95"`. Default: all.
 
         Raises:
             AllParticlesDeadError: no run has positive evidence.
+            NoScoresError: the search has not asked for what `by` says.
             ValueError: `by` names no score, or no particle of positive weight fulfils `where`.
         """
         return best_particle(self, by, where)

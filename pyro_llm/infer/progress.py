@@ -38,9 +38,10 @@ def progress_callback(
 
         def show(report: StepReport) -> None:
             ess = report.ess.mean().item()
+            weights = "" if ess != ess else f"ESS {ess:.1f} of {num_particles}, "  # a search has none
             progress.update(
                 task,
-                description=f"{title}: step {report.step} ({report.name}), ESS {ess:.1f} of {num_particles}, "
+                description=f"{title}: step {report.step} ({report.name}), {weights}"
                 f"resampled {report.resamplings} times",
             )
 

@@ -21,15 +21,15 @@ class StepStats:
     Attributes:
         names: the observed sites. Length S.
         ess: Kish effective sample size of the weights after the step's factor, before any resampling and without the
-            auxiliary potential of twists or look-ahead, by which it may go. `[R, S]`.
+            auxiliary potential of twists or look-ahead, by which it may go; NaN in a search. `[R, S]`.
         log_evidence_increment: log of the estimated p(observation of the step | those before); sums over steps
-            to the run's log-evidence. `[R, S]`.
-        resampled: whether the population was resampled after the step. Bool, `[R, S]`.
+            to the run's log-evidence; NaN in a search. `[R, S]`.
+        resampled: whether the population was resampled, or selected by a search, after the step. Bool, `[R, S]`.
         ancestors: the slot at the step, before resampling, from which each slot after it descends (the slot itself
             where nothing was resampled). Int64, `[R, S, N]`.
         log_factor: log-probability of the step's observation for each slot at the step. `[R, S, N]`.
         inverse_temperature: under `AdaptiveTempering`, the power of the factors that the resampling after the step went
-            by; NaN where the run was not resampled. `[R, S]`, None without tempering.
+            by (`EntropicSMC`: of the scores); NaN where the run was not resampled. `[R, S]`, None without tempering.
         islands: the run at the step from which each run descends, where runs could be exchanged (`island_threshold`);
             None where they are independent. What is recorded of a run is then that of the runs it descends from.
             Int64 `[R, S]`.

@@ -48,7 +48,7 @@ class Drawing:
         """
         slots, rows = key.slots, len(key.slots)
         return cls(
-            keys=slot_keys(key.seed, slots),
+            keys=slots if key.seed is None else slot_keys(key.seed, slots),
             index=torch.zeros_like(slots),
             tokens=slots.new_full((rows, max_tokens + 1), PAD),
             log_prob=torch.zeros(rows, dtype=torch.float64, device=slots.device),
@@ -59,17 +59,18 @@ class Drawing:
     def __len__(self) -> int:
         return self.keys.shape[0]
 
-    def draw(self, log_probs: Tensor, ending: Terminator) -> tuple[Tensor, Tensor]:
+    def draw(self, log_probs: Tensor, ending: Terminator, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Draw the next token of each row.
 
         Args:
             log_probs: of the next token. Shape `[rows, vocabulary_size]`.
             ending: says when a row ends.
+            greedy: whether to take the most probable token, the first of equals.
 
         Returns:
             The tokens, and which of them are to be appended to their row: EOS is not. Shapes `[rows]`.
         """
-        token = draw(log_probs, token_uniforms(self.keys, self.index))
+        token = log_probs.argmax(-1) if greedy else draw(log_probs, token_uniforms(self.keys, self.index))
         written = torch.where(self.active, token, PAD)
         self.tokens.scatter_(1, self.index.unsqueeze(-1), written.unsqueeze(-1))
         term = log_probs.gather(-1, token.unsqueeze(-1)).squeeze(-1)

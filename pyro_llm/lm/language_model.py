@@ -44,11 +44,12 @@ class SamplingKey:
     """Names the uniform that draws each token, so that a draw does not depend on how rows are batched.
 
     Attributes:
-        seed: drawn once for a site from torch's generator.
+        seed: drawn once for a site from torch's generator. None: nothing is drawn, each token is the most probable one,
+            the first of equals.
         slots: the particle slot of each row. Shape `[rows]`, int64, on the model's device.
     """
 
-    seed: int
+    seed: int | None
     slots: Tensor
 
 

@@ -91,10 +91,11 @@ class SamplingPool:
     Args:
         lm: the language model.
         decoding: of all requests.
+        greedy: whether each token is the most probable one; of all requests.
     """
 
-    def __init__(self, lm: LanguageModel, decoding: Decoding) -> None:
-        self._lm, self._decoding = lm, decoding
+    def __init__(self, lm: LanguageModel, decoding: Decoding, greedy: bool = False) -> None:
+        self._lm, self._decoding, self._greedy = lm, decoding, greedy
         self._ending = terminator(lm, decoding.stop)
         self._waiting: deque[_Group] = deque()
         self._lanes: list[tuple[SampleRequest, int] | None] = []  # None: its row has left
@@ -124,7 +125,8 @@ class SamplingPool:
 
     def _draw(self) -> None:
         assert self._branches is not None and self._drawing is not None
-        token, writing = self._drawing.draw(restrict(self._branches.logits, self._decoding), self._ending)
+        log_probs = restrict(self._branches.logits, self._decoding)
+        token, writing = self._drawing.draw(log_probs, self._ending, self._greedy)
         looks_always = _looks_always(token.device)
         if not looks_always or writing.any():
             with passes_count_for([request.cost for request in self._requests()]):

@@ -51,8 +51,9 @@ class TokenSession:
         if len(prefix) == 0:
             return Continuation(request.tokens, request.log_prob)
         self._check_length(prefix, decoding.max_tokens)
-        service = partial(SamplingPool, self._lm, decoding)
-        return serve((SamplingPool, id(self._lm), decoding), service, request)
+        greedy = key.seed is None
+        service = partial(SamplingPool, self._lm, decoding, greedy)
+        return serve((SamplingPool, id(self._lm), decoding, greedy), service, request)
 
     @torch.no_grad()
     def score(self, prefix: Prefix, continuation: Tensor, decoding: Decoding) -> Tensor:

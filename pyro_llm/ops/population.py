@@ -17,7 +17,7 @@ from pyro_llm.ops.resampling import Resampled, resampling_scheme
 from pyro_llm.ops.resampling_rule import ResamplingRule, checked, ess_below
 from pyro_llm.ops.steps import Resampling, Step, StepHistory, StepReport
 from pyro_llm.ops.tempering import AdaptiveTempering
-from pyro_llm.ops.weights import all_dead, effective_sample_size, log_mean_exp, normalise
+from pyro_llm.ops.weights import all_dead, check_log_factor, effective_sample_size, log_mean_exp, normalise
 
 
 class Population:
@@ -263,14 +263,7 @@ class Population:
 
     def _check_weights(self, name: str, what: str, log_factor: Tensor, dead_before: Tensor) -> None:
         where = f"step {len(self.steps) + 1}, site {name!r}"
-        bad = torch.isnan(log_factor) | (log_factor == torch.inf)
-        if bool(bad.any()):
-            count, example = int(bad.sum()), float(log_factor[bad][0])
-            raise NonFiniteWeightError(
-                f"At {where}, the {what} is {example} for {count} of {self.size} "
-                "particles. A factor must be a finite number or -inf (impossible): look at the parameters of this "
-                "site's distribution, or at the reward that gives them."
-            )
+        check_log_factor(where, what, log_factor)
         dead = all_dead(self.log_weights)
         advice = (
             "no particle can explain the observations so far. Use more particles, soften the factor (give no reward of "

@@ -53,8 +53,8 @@ class StepReport:
     Attributes:
         step: number of the step, from 1.
         name: the observed site.
-        ess: effective sample size of each run. `[R]`.
-        log_evidence: log-evidence of each run so far. `[R]`.
+        ess: effective sample size of each run; NaN in a search. `[R]`.
+        log_evidence: log-evidence of each run so far; NaN in a search. `[R]`.
         resamplings: how often some run has resampled so far.
     """
 

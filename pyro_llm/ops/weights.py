@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from pyro_llm.errors import NonFiniteWeightError
+
 
 def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
     """Log of the mean weight, in float64: a run's estimate of its evidence. `[R, N]` -> `[R]`.
@@ -39,3 +41,15 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
 def all_dead(log_weights: Tensor) -> Tensor:
     """Runs in which every particle has weight zero. `[R, N]` -> bool `[R]`."""
     return log_weights.amax(-1) == -torch.inf
+
+
+def check_log_factor(where: str, what: str, log_factor: Tensor) -> None:
+    """Raise NonFiniteWeightError if a log-factor is NaN or plus infinity."""
+    bad = torch.isnan(log_factor) | (log_factor == torch.inf)
+    if bool(bad.any()):
+        count, example = int(bad.sum()), float(log_factor[bad][0])
+        raise NonFiniteWeightError(
+            f"At {where}, the {what} is {example} for {count} of {log_factor.numel()} "
+            "particles. A factor must be a finite number or -inf (impossible): look at the parameters of this "
+            "site's distribution, or at the reward that gives them."
+        )
