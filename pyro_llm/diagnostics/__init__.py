@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyro_llm.diagnostics.datatree import to_datatree
     from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
     from pyro_llm.diagnostics.reliability import plot_reliability
+    from pyro_llm.diagnostics.search_plots import plot_factors, plot_tally
     from pyro_llm.diagnostics.storage import load, save
     from pyro_llm.diagnostics.variance import evidence_variance
 
@@ -25,7 +26,9 @@ __all__ = [
     "plot_ancestry",
     "plot_answers",
     "plot_ess",
+    "plot_factors",
     "plot_reliability",
+    "plot_tally",
     "reliability_bins",
     "save",
     "to_arviz",
@@ -42,7 +45,9 @@ _MODULES = {
     "plot_ancestry": "ancestry",
     "plot_answers": "plots",
     "plot_ess": "plots",
+    "plot_factors": "search_plots",
     "plot_reliability": "reliability",
+    "plot_tally": "search_plots",
     "reliability_bins": "calibration",
     "save": "storage",
     "to_arviz": "arviz",

@@ -12,16 +12,15 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pyro_llm.answers import answer
 from pyro_llm.diagnostics.display import shows_answers
 from pyro_llm.diagnostics.figure import (
     COLOURS,
     FAINT,
     GREY,
     INK,
-    answer_colours,
     axes_or_new,
     bare,
+    colours_by_answer,
     particle_answers,
     say,
 )
@@ -114,10 +113,12 @@ def _generations(posterior: Posterior, run: int) -> Iterator[tuple[int, int, NDA
 def _threads(posterior: Posterior, run: int) -> tuple[list[_Thread], list[_Thread]]:
     """The threads that died out, and those that survived, the heaviest last."""
     if shows_answers(posterior):
-        colours, answers = answer_colours(posterior.marginal(answer)), particle_answers(posterior)[run]
+        colours, answers = colours_by_answer(posterior), particle_answers(posterior)[run]
     else:
         colours, answers = {None: COLOURS[0]}, [None] * posterior.num_particles
-    weights = posterior.log_weights[run].exp().nan_to_num().tolist()
+    weights = [1 / posterior.num_particles] * posterior.num_particles
+    if not posterior.is_search:
+        weights = posterior.log_weights[run].exp().nan_to_num().tolist()
     dead, alive = [], []
     for first, last, ancestors in _generations(posterior, run):
         carried = _carried(posterior.stats.lineages[run, last], answers, weights)

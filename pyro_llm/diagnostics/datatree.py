@@ -42,9 +42,9 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | | chain, rung, draw | `log_likelihood`, not tempered, at each rung |
 
     Of a search, `sample_stats` has the logarithm of each particle's `score`, if there are scores, and neither it nor
-    `smc` has what is made of weights; the attribute `decides_by` says how it decides. Of Markov chains, `draw` is the iteration, `sample_stats` has the `lowest_ess` and the number of `resamplings` of
-    the sweep that made it, `smc` has no steps, and `log_marginal_likelihood` is that of the first iteration. Parallel
-    tempering alone has `tempering`.
+    `smc` has what is made of weights; the attribute `decides_by` says how it decides. Of Markov chains, `draw` is the
+    iteration, `sample_stats` has the `lowest_ess` and the number of `resamplings` of the sweep that made it, `smc` has
+    no steps, and `log_marginal_likelihood` is that of the first iteration. Parallel tempering alone has `tempering`.
 
     The `text` and functionals that are strings (no answer being `""`) are coordinates of `posterior`, so that
     `az.summary` passes them by. `log_weight` is normalised within a chain, `ancestor` in `sample_stats` the slot at the

@@ -62,7 +62,8 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
             table.append(("swaps", _swaps(posterior.chains.tempering)))
     stats = posterior.stats
     if stats.num_steps:
-        table.append(("steps", [f"{stats.num_steps}, {'selected' if posterior.is_search else 'resampled'} after {_range(stats.resampled.sum(-1))} of them"]))
+        done, times = "selected" if posterior.is_search else "resampled", _range(stats.resampled.sum(-1))
+        table.append(("steps", [f"{stats.num_steps}, {done} after {times} of them"]))
         founders = _range(stats.unique_ancestors[:, 0])
         table.append(("ancestors", [f"{founders} of the {posterior.num_particles} first particles have descendants"]))
     if shows_answers(posterior):
@@ -107,8 +108,10 @@ def _swaps(tempering: Tempering) -> list[str]:
 
 def shows_answers(posterior: Posterior) -> bool:
     """Whether there is an answer to each particle: it has one text, and some run is alive."""
-    return posterior.has_texts and posterior.written.single and (
-        posterior.is_search or bool(posterior.log_evidence.isfinite().any())
+    return (
+        posterior.has_texts
+        and posterior.written.single
+        and (posterior.is_search or bool(posterior.log_evidence.isfinite().any()))
     )
 
 

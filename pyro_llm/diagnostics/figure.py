@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.display import NO_ANSWER, label
+from pyro_llm.infer.decision import tally_of_search
 from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.posterior import Posterior
 
@@ -61,8 +63,18 @@ def say(ax: Axes, text: str) -> None:
 
 def answer_colours(marginal: Marginal) -> dict[Any, str]:
     """A colour for each of the most probable answers, grey for none; other answers have none of their own."""
-    stated = [value for value in marginal.most_probable(len(COLOURS) + 1, MIN_PROBABILITY) if value is not None]
-    return dict(zip(stated, COLOURS, strict=False)) | {None: GREY}
+    return _colours(marginal.most_probable(len(COLOURS) + 1, MIN_PROBABILITY))
+
+
+def colours_by_answer(posterior: Posterior) -> dict[Any, str]:
+    """As `answer_colours`, of the answers of a posterior or the best ones of a search."""
+    if posterior.is_search:
+        return _colours(list(tally_of_search(posterior, answer)))
+    return answer_colours(posterior.marginal(answer))
+
+
+def _colours(best_first: Sequence[Any]) -> dict[Any, str]:
+    return dict(zip([value for value in best_first if value is not None], COLOURS, strict=False)) | {None: GREY}
 
 
 def particle_answers(posterior: Posterior) -> list[list[str | None]]:

@@ -26,6 +26,7 @@ from pyro_llm.diagnostics.figure import (
     plot_label,
     say,
 )
+from pyro_llm.diagnostics.search_plots import plot_factors, plot_tally
 from pyro_llm.errors import NoTextError
 from pyro_llm.infer.posterior import Posterior
 
@@ -35,7 +36,8 @@ MAX_ANSWERS = 8
 def plot(posterior: Posterior, run: int = 0) -> Figure:
     """Answers on the left (if each particle is a text), ESS by step above the ancestry of one run on the right.
 
-    Of Markov chains, the trace of the log joint density and the update rate of each site are on the right.
+    Of a search, what its decision goes by is on the left, and the factors by step take the place of ESS. Of Markov
+    chains, the trace of the log joint density and the update rate of each site are on the right.
 
     Args:
         posterior: what to show.
@@ -57,17 +59,12 @@ def plot(posterior: Posterior, run: int = 0) -> Figure:
     axes["ess"].sharex(axes["ancestry"])
     if with_answers:
         plot_answers(posterior, axes["answers"])
-    plot_ess(posterior, axes["ess"], run=run)
+    (plot_factors if posterior.is_search else plot_ess)(posterior, axes["ess"], run=run)
     plot_ancestry(posterior, axes["ancestry"], run=run)
     axes["ess"].set_xlabel("")
     axes["ess"].tick_params(labelbottom=False)
-    figure.suptitle(
-        f"{title(posterior)}, log-evidence {posterior.pooled_log_evidence()}",
-        x=0.01,
-        ha="left",
-        color=INK,
-        parse_math=False,
-    )
+    evidence = "" if posterior.is_search else f", log-evidence {posterior.pooled_log_evidence()}"
+    figure.suptitle(f"{title(posterior)}{evidence}", x=0.01, ha="left", color=INK, parse_math=False)
     return figure
 
 
@@ -78,7 +75,11 @@ def plot_ess(posterior: Posterior, ax: Axes | None = None, run: int | None = Non
         posterior: what to show.
         ax: where to draw, a new figure by default.
         run: a run to set off from the others.
+
+    Raises:
+        NoWeightsError: the posterior is that of a search.
     """
+    posterior.log_weights  # noqa: B018 - raises if there are none
     ax = axes_or_new(ax, 7, 3)
     bare(ax)
     stats = posterior.stats
@@ -120,7 +121,8 @@ def plot_answers(
 ) -> Axes:
     """The most probable answers as bars, with an error bar of one standard error over runs; the others in one bar.
 
-    Where one run holds nearly all the evidence there are no error bars, and the axis says so.
+    Where one run holds nearly all the evidence there are no error bars, and the axis says so. Of a search, see
+    `plot_tally`.
 
     Args:
         posterior: its particles must be texts.
@@ -131,10 +133,12 @@ def plot_answers(
     Raises:
         NoTextError: the model returned no texts, or several for each particle and `fn` is for one.
     """
-    ax = axes_or_new(ax, 5, 4)
-    bare(ax)
     if not posterior.written.single and fn is answer:
         raise NoTextError("Each particle has several texts: give `fn`, a function of their tuple, to say what to show.")
+    if posterior.is_search:
+        return plot_tally(posterior, ax, fn, max_answers)
+    ax = axes_or_new(ax, 5, 4)
+    bare(ax)
     full = posterior.marginal(fn)
     shown = full.most_probable(max_answers, MIN_PROBABILITY)
     bars = [(plot_label(value), full[value], full.standard_errors[value]) for value in shown]

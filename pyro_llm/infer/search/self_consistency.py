@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from pyro_llm.errors import OptionError
@@ -72,5 +73,6 @@ class SelfConsistency(Search):
         if self.votes == "normalised":
             if not hasattr(result.returns, "texts"):
                 raise no_texts(result.returns, None)
-            scores = scores / Texts.of(result.returns).lengths.reshape(*scores.shape, -1).sum(-1).clip(min=1)
+            lengths = torch.from_numpy(Texts.of(result.returns).lengths).reshape(*scores.shape, -1).sum(-1)
+            scores = scores / lengths.clamp(min=1)
         return Searched("summed score", scores)
