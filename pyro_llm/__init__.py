@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_llm import diagnostics, distributions, errors, handlers, infer, lm, models, ops, raters, rewards, zoo
     from pyro_llm.answers import answer
+    from pyro_llm.budget import Budget
     from pyro_llm.distributions import accept
     from pyro_llm.handlers import loop, twist
     from pyro_llm.lm import TextState, load_lm
+    from pyro_llm.prices import Prices
     from pyro_llm.raters import observe_votes
     from pyro_llm.rewards import load_reward
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
+    "Prices",
     "TextState",
     "__version__",
     "accept",
@@ -40,6 +44,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Budget": "budget",
+    "Prices": "prices",
     "TextState": "lm",
     "accept": "distributions",
     "answer": "answers",

@@ -110,6 +110,10 @@ class LowSampleSizeWarning(RuntimeWarning):
     """So few draws carry the weight after conditioning on something new that the result is not to be trusted."""
 
 
+class BudgetWarning(RuntimeWarning):
+    """A run has spent its budget, and ended with what it had."""
+
+
 class AllParticlesDeadError(PyroLLMError, RuntimeError):
     """Every particle has weight zero, so there is nothing left to resample."""
 

@@ -1,4 +1,4 @@
-"""What lives exactly as long as one inference run: KV sessions, reward caches, the count of its cost.
+"""What lives exactly as long as one inference run: KV sessions, reward caches, the count of its cost, its budget.
 
 An algorithm opens a scope around a run; language models and rewards keep what they must remember in it. So two runs on
 one model share nothing, replaying a program finds its caches again, and the inference engine needs to know neither.
@@ -6,20 +6,27 @@ one model share nothing, replaying a program finds its caches again, and the inf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
+
+from pyro_llm.budget import Budget
 
 Resource = TypeVar("Resource")
 
 
 @dataclass
 class Cost:
-    """What a run has spent.
+    """What a run has spent. Costs can be added: what is held at most is then the most that any of them held.
 
     Attributes:
+        generations: texts begun, as budgets are counted in the literature: executions of the program from its
+            beginning, one for each particle of a filter, whatever resampling does with them later; in each iteration of
+            particle Gibbs but the first, one less in each chain, as the reference is not written anew.
         lm_calls: forward passes of language models that served this run, and maybe others beside it.
         lm_tokens_forwarded: tokens that went through a language model, prompt included, padding not.
         lm_tokens_sampled: tokens drawn from a language model.
@@ -30,6 +37,12 @@ class Cost:
         peak_memory_bytes: keys, values and states of language models that the run held at most.
         peak_device_bytes: memory of an accelerator that this process had in use at most, weights included, since the
             run began; 0 where the device does not tell.
+
+    Example:
+        >>> Cost(reward_calls=2, peak_memory_bytes=5) + Cost(reward_calls=3, peak_memory_bytes=4) == Cost(
+        ...     reward_calls=5, peak_memory_bytes=5
+        ... )
+        True
     """
 
     lm_calls: int = 0
@@ -40,19 +53,68 @@ class Cost:
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     peak_device_bytes: int = 0
+    generations: int = 0
+
+    @property
+    def lm_tokens_read(self) -> int:
+        """Tokens that language models read without having written them: forwarded, but not sampled."""
+        return max(self.lm_tokens_forwarded - self.lm_tokens_sampled, 0)
+
+    @property
+    def lm_tokens(self) -> int:
+        """Tokens that language models read or wrote, each once."""
+        return self.lm_tokens_read + self.lm_tokens_sampled
+
+    def __add__(self, other: Cost) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(**{
+            name: (max if name.startswith("peak_") else sum)((getattr(self, name), getattr(other, name)))
+            for name in (item.name for item in fields(self))
+        })  # fmt: skip
+
+    def __radd__(self, other: int) -> Cost:
+        """So that `sum` adds costs."""
+        return self if other == 0 else NotImplemented
 
 
-@dataclass
+class BudgetSpent(BaseException):
+    """Leaves a program whose run has spent its budget. No `Exception`: an `except Exception` must not swallow it.
+
+    Attributes:
+        scope: that of the run.
+    """
+
+    def __init__(self, scope: RunScope) -> None:
+        super().__init__(f"the budget of the run is spent: {scope.stopped_by}")
+        self.scope = scope
+
+
+@dataclass(eq=False)
 class RunScope:
     """The resources of one run, by their owner.
 
     Attributes:
+        budget: what the run may spend.
         cost: what the run has spent so far.
+        stopped_by: the item of the budget that is spent; None as long as none is.
+        unended: why the program could not be brought to its end after that; None if it could.
         key: identifies the run without keeping its resources alive.
+        began: when, by the clock that measures `seconds`.
+        passes_on: where several runs have work done together, in a scope of its own: claims what is claimed here, given
+            as what has been spent here and what is to be, from those runs.
+        kept_from_reward: within `charged_to_reward`, the language model's calls and tokens before that are not the
+            reward's.
     """
 
+    budget: Budget | None = None
     cost: Cost = field(default_factory=Cost)
+    stopped_by: str | None = None
+    unended: str | None = None
     key: object = field(default_factory=object, repr=False)
+    began: float = field(default_factory=time.perf_counter, repr=False)
+    passes_on: Callable[[Cost], None] | None = field(default=None, repr=False)
+    kept_from_reward: tuple[int, int] | None = field(default=None, repr=False)
     _resources: dict[int, tuple[object, object]] = field(default_factory=dict, repr=False)
 
     def resource(self, owner: object, create: Callable[[], Resource]) -> Resource:
@@ -60,6 +122,45 @@ class RunScope:
         if id(owner) not in self._resources:
             self._resources[id(owner)] = (owner, create())  # holding the owner keeps its id its own
         return self._resources[id(owner)][1]  # type: ignore[return-value]
+
+    def claim(self, **amounts: int) -> None:
+        """Ask for what the work that comes next will cost; whoever does it counts it when it is done.
+
+        Args:
+            **amounts: by the attributes of `Cost`.
+
+        Raises:
+            BudgetSpent: with it the run would exceed its budget, or it has ended by that before.
+        """
+        if self.passes_on is not None:
+            self.passes_on(self._with(amounts))
+        if self.stopped_by is None:
+            self.stopped_by = self._exceeded_by(amounts)
+        if self.stopped_by is not None:
+            raise BudgetSpent(self)
+
+    def allows(self, **amounts: int) -> bool:
+        """Whether that could be claimed."""
+        return self.stopped_by is None and self._exceeded_by(amounts) is None
+
+    def _exceeded_by(self, amounts: dict[str, int]) -> str | None:
+        return None if self.budget is None else self.budget.exceeded_by(self._with(amounts))
+
+    def _with(self, amounts: dict[str, int]) -> Cost:
+        """What the run will have spent then."""
+        spent = Counter(vars(self.cost))
+        spent.update(amounts)
+        spent["seconds"] = time.perf_counter() - self.began  # type: ignore[assignment]
+        if self.kept_from_reward is not None:
+            for own, reward, kept in zip(
+                ("lm_calls", "lm_tokens_forwarded"),
+                ("reward_calls", "reward_tokens"),
+                self.kept_from_reward,
+                strict=True,
+            ):
+                spent[reward] += spent[own] - kept
+                spent[own] = kept
+        return Cost(**spent)
 
 
 _current: ContextVar[RunScope | None] = ContextVar("pyro_llm_run_scope", default=None)
@@ -82,19 +183,54 @@ def run_scope(scope: RunScope | None = None) -> Iterator[RunScope]:
 
 
 @contextmanager
-def passes_count_for(costs: Iterable[Cost]) -> Iterator[None]:
+def passes_count_for(scopes: Sequence[RunScope], claimed: bool = False) -> Iterator[None]:
     """Count the forward passes of a block for each of several runs: it works for all of them at once.
 
     Tokens, which belong to one run each, are for the block to count.
+
+    Args:
+        scopes: of the runs.
+        claimed: whether the passes have been claimed, so that nothing will be within the block.
     """
-    with run_scope() as scope:
-        yield
-    for cost in costs:
-        cost.lm_calls += scope.cost.lm_calls
-        cost.reward_calls += scope.cost.reward_calls
+
+    def claim(spent: Cost) -> None:
+        for each in scopes:
+            each.claim(lm_calls=spent.lm_calls, reward_calls=spent.reward_calls)
+
+    shared = RunScope(passes_on=None if claimed else claim)
+    try:
+        with run_scope(shared):
+            yield
+    finally:
+        for each in scopes:
+            each.cost.lm_calls += shared.cost.lm_calls
+            each.cost.reward_calls += shared.cost.reward_calls
+
+
+def spending_scope() -> RunScope:
+    """The scope of the run in progress; outside any, one that nobody reads."""
+    return current_run_scope() or RunScope()
 
 
 def current_cost() -> Cost:
     """The cost of the run in progress; outside any, a counter that nobody reads."""
+    return spending_scope().cost
+
+
+def claim(**amounts: int) -> None:
+    """Ask for what the work that comes next will cost the run in progress; see `RunScope.claim`."""
     scope = current_run_scope()
-    return scope.cost if scope is not None else Cost()
+    if scope is not None:
+        scope.claim(**amounts)
+
+
+def begin_generations(count: int) -> None:
+    """Claim and count executions of the program that begin now."""
+    claim(generations=count)
+    current_cost().generations += count
+
+
+def budget_is_spent() -> bool:
+    """Whether the run in progress has spent its budget, so that nothing more may be written."""
+    scope = current_run_scope()
+    return scope is not None and scope.stopped_by is not None

@@ -11,10 +11,12 @@ import pytest
 import pyro_llm
 
 ROOT = Path(pyro_llm.__file__).parent
-LEAVES = {"errors", "run_scope", "rendezvous", "answers", "files", "validation"}
+LEAVES = {"budget", "errors", "prices", "run_scope", "rendezvous", "answers", "files", "validation"}
 MAY_IMPORT = {
     "errors": set(),
-    "run_scope": set(),
+    "prices": {"errors", "run_scope", "validation"},
+    "budget": {"errors", "prices", "run_scope"},
+    "run_scope": {"budget"},
     "rendezvous": set(),
     "answers": set(),
     "files": {"errors"},
@@ -35,7 +37,7 @@ EXCEPTIONS = {
     "rewards/load.py": {"zoo"},
     "infer/posterior.py": {"diagnostics"},  # inside methods only, tested below
 }
-WITHOUT_PYRO = {"errors", "run_scope", "rendezvous", "answers", "files", "validation", "ops", "lm", "rewards", "zoo"}
+WITHOUT_PYRO = LEAVES | {"ops", "lm", "rewards", "zoo"}
 WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models", "raters"}
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
@@ -103,6 +105,8 @@ def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):
 
 EXPORTS = {
     "pyro_llm": {
+        "Budget",
+        "Prices",
         "TextState",
         "accept",
         "answer",

@@ -73,6 +73,9 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
         ("sites", [shorten(", ".join(sites) if len(sites) < 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})")])
     )
     table.append(("cost", [cost_line(posterior)]))
+    if posterior.stopped_by is not None:
+        limit = posterior.settings["budget"][posterior.stopped_by]
+        table.append(("stopped", [f"the budget of {limit:,} {posterior.stopped_by.replace('_', ' ')} is spent"]))
     return table
 
 

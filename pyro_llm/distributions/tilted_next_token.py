@@ -17,7 +17,7 @@ from pyro_llm.distributions.sampled import recall_log_prob
 from pyro_llm.distributions.together import _Draw, draw_together, joined_rows, state_rows
 from pyro_llm.lm.keyed import draw, uniforms
 from pyro_llm.lm.state import PAD, TextState
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 _log_normalisers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # of each row, by the value that was drawn
 
@@ -99,6 +99,7 @@ def _draw_tilted(
     def draw_batch(batch: Sequence[_Draw], seed: int | None) -> None:
         prefix, key = joined_rows(batch, seed)
         log_probs = batch[0].session.next_log_probs(prefix, batch[0].distribution.decoding).double()
+        claim(lm_tokens_sampled=len(prefix))
         uniform = torch.zeros(len(prefix)) if key.seed is None else uniforms(key.seed, key.slots, 0)
         sizes = [len(part.prefix) for part in batch]
         for part, terms, place in zip(batch, log_probs.split(sizes), uniform.split(sizes), strict=True):

@@ -14,6 +14,7 @@ from pyro_llm.distributions.provenance import detach_state
 from pyro_llm.distributions.sampled import remember_log_prob
 from pyro_llm.lm.language_model import Prefix, SamplingKey, Session
 from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.run_scope import budget_is_spent
 
 if TYPE_CHECKING:
     from pyro_llm.distributions.text_distribution import TextDistribution
@@ -55,6 +56,8 @@ def draw_together(
 ) -> list[Tensor]:
     """Draw from each distribution a batch of values, and remember their log-probabilities.
 
+    Nothing is written in a run that has spent its budget: all is padding, of log-probability 0, as after a text's end.
+
     One number is drawn from torch's generator. It keys the draw of each token, with its place in the row and the slot
     of its row: the index among the rows of all batches, flattened, one after another.
 
@@ -74,7 +77,7 @@ def draw_together(
     for distribution, batch_shape in zip(distributions, batch_shapes, strict=True):
         draws.append(_Draw.begin(distribution, batch_shape, slots))
         slots += batch_shape.numel()
-    writing = [draw for draw in draws if draw.writing.numel()]
+    writing = [] if budget_is_spent() else [draw for draw in draws if draw.writing.numel()]
     batches: dict[tuple[object, ...], list[_Draw]] = {}
     for draw in writing:
         batches.setdefault(draw.law() if len(writing) > 1 else (), []).append(draw)

@@ -11,6 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_llm.errors import PlateNestingError
+from pyro_llm.handlers.endless import MOST_SITES_AFTER_STOP, Endless
 from pyro_llm.handlers.loop_record import LoopRecords
 from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scaled, scored
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
@@ -20,6 +21,7 @@ from pyro_llm.handlers.structures import ParticleAxis
 from pyro_llm.handlers.twist import evaluated
 from pyro_llm.ops.conditional import FutureNeeded
 from pyro_llm.ops.population import Population
+from pyro_llm.run_scope import claim
 
 PARTICLE_PLATE = "_pyro_llm_particles"
 COMPARED_REPLAYS = 2
@@ -55,6 +57,7 @@ class ParticleMessenger(Messenger):
         self.record = SiteRecord(self._carries_no_factor)
         self.restarts = -1
         self._loops = LoopRecords(self)
+        self._sites_after_stop: int | None = None
         self._watch = RandomnessWatch()
         self._calls_back = population.calls_back or look_ahead is not None  # functions of the user's, which may draw
         self._proposals: dict[str, Any] = {}  # that the values of sites which are being met were drawn from
@@ -80,6 +83,15 @@ class ParticleMessenger(Messenger):
         self.record.end()
         self._loops.end()
 
+    def stop(self) -> None:
+        """Go on without recording anything: what the program does beyond what is recorded has no weight any more.
+
+        So one more execution brings a program to its end whose run has spent its budget, for the sake of what it
+        returns. Texts write nothing then (`pyro_llm.distributions`), other latent values are drawn and forgotten, no
+        factor is asked for, and nothing is resampled.
+        """
+        self._sites_after_stop = 0
+
     @property
     def generation(self) -> int:
         """The number of resamplings so far."""
@@ -91,7 +103,9 @@ class ParticleMessenger(Messenger):
 
     def resample_in_place(self) -> bool:
         """Resample if that is due; for a loop that will carry on all that the program holds of the particles."""
-        if self.look_ahead is not None or not self.population.may_resample:  # it needs the site that comes next
+        if (
+            self.look_ahead is not None or not self.population.may_resample or self._sites_after_stop is not None
+        ):  # it needs the site that comes next
             return False
         self._watch.end("the next iteration of a loop", LIBRARIES if self._calls_back else ("torch",))
         resampled = self.population.resample_degenerate_runs()
@@ -110,7 +124,7 @@ class ParticleMessenger(Messenger):
 
     def _pyro_twist(self, msg: Any) -> None:
         name = msg["name"]
-        if self.record.visit(name, "twist") is None:
+        if self.record.visit(name, "twist") is None and self._sites_after_stop is None:
             self._watch.end(f"twist {name!r}")
             self.population.declare_potential("twist", name, self._by_particle(name, evaluated(msg)))
             self.record.add(Site(name, "twist", None))
@@ -120,6 +134,11 @@ class ParticleMessenger(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         kind = kind_of(msg)
         site = self.record.visit(msg["name"], kind)
+        if site is None and self._sites_after_stop is not None:
+            self._sites_after_stop += 1
+            if self._sites_after_stop > MOST_SITES_AFTER_STOP:
+                raise Endless
+            return
         if site is None:
             calls_back = self._calls_back or "proposal" in msg["infer"]
             may_draw = LIBRARIES if calls_back else libraries_drawn_from(msg["fn"], msg["is_observed"])
@@ -137,6 +156,7 @@ class ParticleMessenger(Messenger):
     def _resample_or_propose(self, msg: Any) -> None:
         """Before a fresh latent value: restart the program if a run is resampled, else draw from a proposal if any."""
         name = msg["name"]
+        claim()  # time may have run out
         if self.look_ahead is not None and self.population.may_resample:
             log_potential = self._by_particle(name, torch.as_tensor(self.look_ahead(name, msg["fn"])))
             self.population.declare_potential("look-ahead before site", name, log_potential)
@@ -153,6 +173,8 @@ class ParticleMessenger(Messenger):
         if site is not None:
             if kind == "deterministic":
                 site.replace_value(msg["value"], self.generation)
+            return
+        if self._sites_after_stop is not None:
             return
         site = Site(name, kind, msg["value"], generation=self.generation, met=self.generation)
         site.per_particle = any(frame.name == PARTICLE_PLATE for frame in msg["cond_indep_stack"])

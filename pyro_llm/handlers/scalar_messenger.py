@@ -11,6 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pyro_llm.handlers.endless import MOST_SITES_AFTER_STOP, Endless
 from pyro_llm.handlers.loop_record import LoopRecords
 from pyro_llm.handlers.messages import compare_with_record, kind_of, scaled, scored
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
@@ -72,6 +73,7 @@ class ScalarMessenger(Messenger):
         self._answers: dict[str, tuple[Any, Any]] = {}
         self._watch = RandomnessWatch()
         self._replays = -1
+        self._sites_after_stop: int | None = None
 
     def fork(self) -> ScalarMessenger:
         """A particle with the same past, that goes on by itself."""
@@ -100,6 +102,19 @@ class ScalarMessenger(Messenger):
         self.loops.end()
         self.returned, self.ended = returned, True
 
+    def end_without_weight(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Execute the program to its end without recording what is new; returns what it does.
+
+        See `ParticleMessenger.stop`.
+        """
+        self._sites_after_stop = 0
+        self.record.begin()
+        self.loops.begin()
+        self._replays += 1
+        self._watch.begin()
+        with self:
+            return model(*args, **kwargs)
+
     def answer(self, result: Any) -> None:
         """Give what was requested: the value of a latent site, the log-probability of an observed one."""
         assert self.request is not None
@@ -125,7 +140,7 @@ class ScalarMessenger(Messenger):
 
     def _pyro_twist(self, msg: Any) -> None:
         name = msg["name"]
-        if self.record.visit(name, "twist") is None:
+        if self.record.visit(name, "twist") is None and self._sites_after_stop is None:
             self._watch.end(f"twist {name!r}")
             self.log_potentials["twist"] = name, evaluated(msg).double().sum().item()
             self.record.add(Site(name, "twist", None))
@@ -141,6 +156,11 @@ class ScalarMessenger(Messenger):
             if kind in ("latent", "subsample"):
                 site.check_unchanged()
                 msg["value"], msg["done"] = site.value, True
+            return
+        if self._sites_after_stop is not None:
+            self._sites_after_stop += 1
+            if self._sites_after_stop > MOST_SITES_AFTER_STOP:
+                raise Endless
             return
         self._watch.end(f"site {name!r}")
         if kind == "latent" and not msg["done"]:
@@ -177,6 +197,8 @@ class ScalarMessenger(Messenger):
         if site is not None:
             if kind == "deterministic":
                 site.replace_value(msg["value"], 0)
+            return
+        if self._sites_after_stop is not None:
             return
         fn, answer = self._answers.pop(name, (None, None))
         site = Site(name, kind, msg["value"], fn=msg["fn"] if self._replays < COMPARED_REPLAYS else None)

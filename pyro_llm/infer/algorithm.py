@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ import pyro
 import pyro.poutine as poutine
 import torch
 
-from pyro_llm.errors import OptionError, ReplayError
+from pyro_llm.budget import Budget
+from pyro_llm.errors import BudgetWarning, OptionError, ReplayError
 from pyro_llm.infer.many_problems import ManyProblems
 from pyro_llm.infer.progress import ProgressOption, progress_callback
 from pyro_llm.ops.steps import StepReport
-from pyro_llm.run_scope import Cost, run_scope
+from pyro_llm.run_scope import Cost, RunScope, run_scope
 
 
 class Options(Protocol):
@@ -41,13 +43,18 @@ class Run:
 
     Attributes:
         on_step: what is to be told of each step.
-        cost: what the run spends; its time when it has ended.
+        scope: what the run keeps, and spends.
         seed: torch's initial seed when it began.
     """
 
     on_step: Callable[[StepReport], None] | None
-    cost: Cost
+    scope: RunScope
     seed: int = field(default_factory=torch.initial_seed)
+
+    @property
+    def cost(self) -> Cost:
+        """What the run spends; its time when it has ended."""
+        return self.scope.cost
 
 
 class Algorithm(ManyProblems):
@@ -57,15 +64,31 @@ class Algorithm(ManyProblems):
         model: the program.
         options: what the algorithm is set to.
         progress: whether, or by what, its steps are shown.
+        budget: what each run may spend at most.
+        generations: how many the smallest part of a run begins.
 
     Raises:
-        OptionError: the model cannot be called.
+        OptionError: the model cannot be called, or the budget is none, or has too few generations to begin with.
     """
 
-    def __init__(self, model: Callable[..., Any], options: Options, progress: ProgressOption) -> None:
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        options: Options,
+        progress: ProgressOption,
+        budget: Budget | None = None,
+        generations: int = 1,
+    ) -> None:
         if not callable(model):
             raise OptionError(f"The model must be a function that makes Pyro statements, not {model!r}.")
-        self.model, self.options, self.progress = model, options, progress
+        if budget is not None and not isinstance(budget, Budget):
+            raise OptionError(f"budget={budget!r}: give a Budget, or None.")
+        if budget is not None and budget.generations is not None and budget.generations < generations:
+            raise OptionError(
+                f"The budget has {budget.generations} generations, and {type(self).__name__} begins {generations} at a "
+                "time: use fewer particles (or runs), or allow more generations."
+            )
+        self.model, self.options, self.progress, self.budget = model, options, progress, budget
 
     @contextmanager
     def _running(self, args: tuple[Any, ...], kwargs: dict[str, Any], populations: str = "") -> Iterator[Run]:
@@ -77,11 +100,28 @@ class Algorithm(ManyProblems):
         with (
             torch.no_grad(),
             poutine.block(),
-            run_scope() as scope,
+            run_scope(RunScope(budget=self.budget, began=started)) as scope,
             progress_callback(self.progress, title, num_particles) as on_step,
         ):
-            yield Run(on_step, scope.cost)
+            yield Run(on_step, scope)
         scope.cost.seconds = time.perf_counter() - started
+        self._warn_of_stop(scope)
+
+    def _warn_of_stop(self, scope: RunScope) -> None:
+        """Say so if the run has spent its budget."""
+        if self.budget is None or scope.stopped_by is None:
+            return
+        item = scope.stopped_by
+        spent, limit = self.budget.spent(item, scope.cost), self.budget.limits[item]
+        unended = (
+            "" if scope.unended is None else f" It has no return value, as the program has no end: {scope.unended}."
+        )
+        warnings.warn(
+            f"{type(self).__name__} has spent its budget of {limit:,} {item} ({spent:,.6g} are spent, and what came next "
+            f"would have been more): the posterior is that of what was done by then.{unended}",
+            BudgetWarning,
+            stacklevel=4,
+        )
 
     def _settings(self) -> dict[str, Any]:
         return self.options.settings()
@@ -89,6 +129,8 @@ class Algorithm(ManyProblems):
     def _reported(self, run: Run) -> dict[str, Any]:
         """The settings of a posterior."""
         settings = {"algorithm": type(self).__name__, **self._settings()}
+        if self.budget is not None:
+            settings |= {"budget": self.budget.settings(), "stopped_by": run.scope.stopped_by}
         return {**settings, "initial_seed": run.seed, "versions": dict(_versions())}
 
     def __repr__(self) -> str:

@@ -17,9 +17,11 @@ from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, Restart
 from pyro_llm.handlers.reference import Reference
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.particle_values import particle_value
+from pyro_llm.infer.stopping import returned_at_end
 from pyro_llm.ops.conditional import ConditionalPopulation, FutureNeeded, SlotDraw, independent_slots
 from pyro_llm.ops.steps import StepReport
 from pyro_llm.ops.weights import all_dead
+from pyro_llm.run_scope import BudgetSpent, begin_generations
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,11 @@ class ConditionalSMC:
             reference: what to condition on, for each run.
             inverse_temperatures: the power of the observed factors, in each run. Float64 `[R]`; all 1 by default.
 
+        Returns:
+            What the sweep leaves; of plain SMC whose budget is spent, drawn from the particles as they were then.
+
         Raises:
+            BudgetSpent: the budget is, in conditional SMC: an unfinished sweep is no step of the Markov chain.
             AllParticlesDeadError: some run has no particle of positive weight.
         """
         population = ConditionalPopulation(
@@ -106,17 +112,28 @@ class ConditionalSMC:
         )
         messenger = ConditionalMessenger(population, -1 - self.max_plate_nesting, reference)
         plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
+
+        def execute() -> Any:
+            with messenger, plate:
+                return self.model(*args, **kwargs)
+
         with explained_batching(self.max_plate_nesting), explained_factors(messenger.record.sites):
-            while True:
-                try:
-                    with messenger, plate:
-                        returned = self.model(*args, **kwargs)
-                    break
-                except Restart:
-                    continue
-                except FutureNeeded as needed:
-                    self._draw_pasts(messenger, needed.runs, args, kwargs)
-            messenger.finish()
+            try:
+                begin_generations(self.num_runs * (self.num_particles - (reference is not None)))
+                while True:
+                    try:
+                        returned = execute()
+                        break
+                    except Restart:
+                        continue
+                    except FutureNeeded as needed:
+                        self._draw_pasts(messenger, needed.runs, args, kwargs)
+                messenger.finish()
+            except BudgetSpent:
+                if reference is not None:
+                    raise
+                messenger.stop()
+                returned = returned_at_end(execute)
         return self._choose(messenger, returned)
 
     def _draw_pasts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pyro_llm.budget import Budget
 from pyro_llm.infer.options import ParticleMode
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.smc import SMC
@@ -27,6 +28,7 @@ class Importance(SMC):
         particles: `"vectorized"`, or `"scalar"` for programs that branch in Python on sampled values.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: as for `SMC`.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -51,6 +53,7 @@ class Importance(SMC):
         particles: ParticleMode = "vectorized",
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -60,6 +63,7 @@ class Importance(SMC):
             particles=particles,
             max_plate_nesting=max_plate_nesting,
             progress=progress,
+            budget=budget,
         )
 
     def _settings(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.reference import Reference
 from pyro_llm.infer.algorithm import Algorithm
@@ -21,6 +22,7 @@ from pyro_llm.infer.particle_gibbs import GibbsOptions
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.ops.replica_exchange import Ladder, RoundTrips, exchange
+from pyro_llm.run_scope import BudgetSpent, budget_is_spent
 
 LOWEST = 0.1
 """The inverse temperature of the last rung, before a ladder has learnt."""
@@ -90,6 +92,7 @@ class ParallelTempering(Algorithm):
         ess_threshold: as for `SMC`.
         max_plate_nesting: as for `SMC`.
         progress: as for `SMC`.
+        budget: as for `ParticleGibbs`.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -128,6 +131,7 @@ class ParallelTempering(Algorithm):
         ess_threshold: float = 0.5,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         options = TemperingOptions(
             num_particles=num_particles,
@@ -141,7 +145,8 @@ class ParallelTempering(Algorithm):
             inverse_temperatures=None if inverse_temperatures is None else tuple(map(float, inverse_temperatures)),
             target_swap_rate=target_swap_rate,
         )
-        super().__init__(model, options, progress)
+        rungs = options.num_rungs or len(options.inverse_temperatures or ())
+        super().__init__(model, options, progress, budget, generations=num_chains * rungs * num_particles)
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the chains; the arguments go to the program. Raises what `ParticleGibbs.run` does."""
@@ -150,10 +155,15 @@ class ParallelTempering(Algorithm):
         with self._running(args, kwargs, populations=f"{course.num_rungs} rungs of ") as run:
             kernel = options.kernel(self.model, options.num_chains * course.num_rungs, run.on_step)
             for iteration in range(options.warmup + options.num_iterations):
-                course.iterate(kernel, args, kwargs, warming_up=iteration < options.warmup)
+                try:
+                    course.iterate(kernel, args, kwargs, warming_up=iteration < options.warmup)
+                except BudgetSpent:
+                    break
+                if budget_is_spent():
+                    break
         settings = {**self._reported(run), "inverse_temperatures": course.inverse_temperatures.tolist()}
         first_rungs = range(0, options.num_chains * course.num_rungs, course.num_rungs)
-        return chain_posterior(course.sweeps, first_rungs, course.log_evidence, run.cost, settings, course.tempering())
+        return chain_posterior(course.kept, first_rungs, course.log_evidence, run.cost, settings, course.tempering())
 
 
 class _Course:
@@ -164,6 +174,7 @@ class _Course:
         self.sweeps: list[Sweep] = []
         self.log_evidence = torch.empty(0)
         self._reference: Reference | None = None
+        self._last: Sweep | None = None
         self._ladder: Ladder | None = None
         if options.inverse_temperatures is not None:
             self.inverse_temperatures = torch.tensor(options.inverse_temperatures, dtype=torch.float64)
@@ -183,6 +194,9 @@ class _Course:
         sweep = kernel.sweep(args, kwargs, self._reference, powers)
         if self._reference is None:
             self.log_evidence = sweep.log_evidence[:: self.num_rungs]
+        self._last = sweep
+        if budget_is_spent():  # the first sweep, unfinished
+            return
         if not warming_up:
             self.sweeps.append(sweep)
         log_likelihood = sweep.log_likelihood.reshape(self.num_chains, self.num_rungs)
@@ -199,9 +213,15 @@ class _Course:
             self._ladder.learn(swaps)
             self.inverse_temperatures = self._ladder.inverse_temperatures
 
+    @property
+    def kept(self) -> list[Sweep]:
+        """The sweeps whose draws count; if there is none as the budget is spent, the last one."""
+        assert self.sweeps or self._last is not None
+        return self.sweeps or [self._last]  # type: ignore[list-item]
+
     def tempering(self) -> Tempering:
         """What the ladders did after warm-up."""
-        log_likelihood: Tensor = torch.stack([sweep.log_likelihood for sweep in self.sweeps], -1)
+        log_likelihood: Tensor = torch.stack([sweep.log_likelihood for sweep in self.kept], -1)
         return Tempering(
             inverse_temperatures=self.inverse_temperatures.numpy(),
             swap_rates=(self._accepted / self._tried).double().numpy(),

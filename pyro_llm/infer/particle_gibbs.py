@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.reference import Reference
 from pyro_llm.infer.algorithm import Algorithm
@@ -14,6 +15,7 @@ from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
 from pyro_llm.infer.options import ParticleOptions, check_integer
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
+from pyro_llm.run_scope import BudgetSpent, budget_is_spent
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ class ParticleGibbs(Algorithm):
         ess_threshold: as for `SMC`.
         max_plate_nesting: as for `SMC`.
         progress: as for `SMC`.
+        budget: what the run may spend at most. When it is spent, the chains have the iterations that are complete. If
+            none of those that count is, the only draws are those of the last one of warm-up; of the first iteration if
+            even that is incomplete, from its particles as they are.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -134,6 +139,7 @@ class ParticleGibbs(Algorithm):
         ess_threshold: float = 0.5,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         options = GibbsOptions(
             num_particles=num_particles,
@@ -144,7 +150,7 @@ class ParticleGibbs(Algorithm):
             ess_threshold=ess_threshold,
             max_plate_nesting=max_plate_nesting,
         )
-        super().__init__(model, options, progress)
+        super().__init__(model, options, progress, budget, generations=num_chains * num_particles)
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the chains; the arguments go to the program.
@@ -161,10 +167,16 @@ class ParticleGibbs(Algorithm):
             sweeps: list[Sweep] = []
             reference: Reference | None = None
             for iteration in range(options.warmup + options.num_iterations):
-                sweep = kernel.sweep(args, kwargs, reference)
+                try:
+                    sweep = kernel.sweep(args, kwargs, reference)
+                except BudgetSpent:
+                    break
                 reference = sweep.reference
                 if iteration == 0:
                     log_evidence = sweep.log_evidence
                 if iteration >= options.warmup:
                     sweeps.append(sweep)
+                if budget_is_spent():
+                    break
+            sweeps = sweeps or [sweep]
         return chain_posterior(sweeps, range(options.num_chains), log_evidence, run.cost, self._reported(run))

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, LookAhead, ParticleMessenger, Restart
 from pyro_llm.infer.explain import explained_batching, explained_factors
+from pyro_llm.infer.stopping import returned_at_end
 from pyro_llm.ops.population import Population
+from pyro_llm.run_scope import BudgetSpent, begin_generations
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,30 @@ def run_vectorized(
 def run_messenger(
     model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], messenger: ParticleMessenger
 ) -> ParticleRun:
-    """Execute `model` inside a messenger until it ends, replaying it whenever that is wanted."""
+    """Execute `model` inside a messenger until it ends, replaying it whenever that is wanted.
+
+    When the budget is spent, the result is what has been recorded so far.
+    """
     population, max_plate_nesting = messenger.population, -1 - messenger.axis.dim
     plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
+
+    def execute() -> Any:
+        with messenger, plate:
+            return model(*args, **kwargs)
+
     with explained_batching(max_plate_nesting), explained_factors(messenger.record.sites):
-        while True:
-            try:
-                with messenger, plate:
-                    returned = model(*args, **kwargs)
-                break
-            except Restart:
-                continue
-        messenger.finish()
+        try:
+            begin_generations(population.size)
+            while True:
+                try:
+                    returned = execute()
+                    break
+                except Restart:
+                    continue
+            messenger.finish()
+        except BudgetSpent:
+            messenger.stop()
+            returned = returned_at_end(execute)
     return ParticleRun(
         population=population,
         samples=messenger.samples(),

@@ -109,6 +109,11 @@ class Posterior(Weighted):
         self._written = written
 
     @property
+    def stopped_by(self) -> str | None:
+        """The item of the budget that ended the run, such as `"lm_tokens"`; None if it came to its end."""
+        return self.settings.get("stopped_by")
+
+    @property
     def has_texts(self) -> bool:
         """Whether the model returned a `TextState`."""
         return self._written is not None or hasattr(self.returns, "texts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from pyro_llm.handlers.scalar_messenger import Request, ScalarMessenger
 from pyro_llm.handlers.stacking import stack_ragged, stack_structures
 from pyro_llm.infer.explain import explained_factors
 from pyro_llm.infer.particle_run import ParticleRun
+from pyro_llm.infer.stopping import returned_at_end
 from pyro_llm.ops.population import Population
+from pyro_llm.run_scope import BudgetSpent, begin_generations, current_run_scope
 
 _MOST_NAMES = 3
 
@@ -28,13 +31,26 @@ def run_scalar(
     """Advance the particles stage by stage: a stage ends, for each, at the next latent value after a new factor.
 
     So each particle meets at least one new factor in a stage, or ends. Programs may differ in which, as a stage is
-    whatever lies between two such points of the particle's own execution.
+    whatever lies between two such points of the particle's own execution. When the budget is spent, the result is what
+    the particles were at the end of the stage before.
     """
     if population.never_resamples:
         look_ahead = None  # no resampling would ask for it
     particles = [ScalarMessenger(look_ahead) for _ in range(population.size)]
+    scope = current_run_scope()
+    beginning = population.size
     while True:
-        _advance_together([particle for particle in particles if not particle.ended], model, args, kwargs)
+        before = [particle.fork() for particle in particles] if scope is not None and scope.budget is not None else []
+        try:
+            begin_generations(beginning)  # in later stages this asks for the time only
+            beginning = 0
+            _advance_together([particle for particle in particles if not particle.ended], model, args, kwargs)
+        except BudgetSpent:
+            for particle in before:
+                if not particle.ended:
+                    end = partial(particle.end_without_weight, model, args, kwargs)
+                    particle.returned = returned_at_end(end)
+            return _collect(before, population)
         _fold(particles, population)
         going_on = torch.tensor([not particle.ended for particle in particles])
         if not bool(going_on.any()):
@@ -131,10 +147,13 @@ def _collect(particles: list[ScalarMessenger], population: Population) -> Partic
                 samples[name] = stack_ragged(values).unflatten(0, shape)
             elif site.kind == "observed" and site.value.numel():
                 observed[name] = site.value
+    returned = [particle.returned for particle in particles]
+    scope = current_run_scope()
+    unended = scope is not None and scope.unended is not None
     return ParticleRun(
         population=population,
         samples=samples,
-        returns=stack_structures([particle.returned for particle in particles], shape),
+        returns=None if unended else stack_structures(returned, shape),
         log_prior=torch.tensor([particle.log_prior for particle in particles], dtype=torch.float64).reshape(shape),
         observed=observed,
     )

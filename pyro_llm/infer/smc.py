@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.particle_messenger import LookAhead
 from pyro_llm.infer.algorithm import Algorithm, Run
@@ -77,6 +78,8 @@ class SMC(Algorithm):
             due, before it is known whether it is. Pitt & Shephard (1999), "Filtering via simulation".
         progress: a status line on standard error: yes, no, or (None) if that is a terminal; or a function called with a
             `StepReport` after each step.
+        budget: what the run may spend at most. When it is spent, the posterior is that of the factors that have been
+            folded by then, of all particles, and its evidence theirs; texts are as long as they were. See `Budget`.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -129,6 +132,7 @@ class SMC(Algorithm):
         tempering: AdaptiveTempering | None = None,
         look_ahead: LookAhead | None = None,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         if tempering is not None and not isinstance(tempering, AdaptiveTempering):
             raise OptionError(f"tempering={tempering!r}: give an AdaptiveTempering, or None.")
@@ -145,7 +149,7 @@ class SMC(Algorithm):
             island_threshold=island_threshold,
         )
         self.tempering, self.look_ahead = tempering, look_ahead
-        super().__init__(model, options, progress)
+        super().__init__(model, options, progress, budget, generations=num_runs * num_particles)
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the algorithm; the arguments go to the program.

@@ -14,7 +14,7 @@ from pyro_llm.lm.memory import Memory, RowSize
 from pyro_llm.lm.prefix_cache import Contents, PrefixCache
 from pyro_llm.lm.state import PAD
 from pyro_llm.lm.stored_batch import Place, StoredBatch, logits_at, take
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 
 class CachedDecoder:
@@ -136,14 +136,17 @@ class CachedDecoder:
     def _read_on(self, contents: Contents, begun: dict[int, Place], tokens: Tensor) -> dict[bytes, Place]:
         """Read tokens that follow stored texts, in one pass; returns where the rows are."""
         starts = list(begun.values())
+        read = int((tokens != PAD).sum())
+        claim(lm_tokens_forwarded=read)
         branches = self.fork(starts, room=tokens.shape[-1])
         branches.read(tokens)
-        current_cost().lm_tokens_forwarded += int((tokens != PAD).sum())
+        current_cost().lm_tokens_forwarded += read
         kept = [True] * len(starts)
         batch = self._store(contents, branches, [start.length for start in starts], kept, step=object())
         return {key: Place(batch, row) for row, key in enumerate(contents.keys())}
 
     def _read_prompt(self, prefix: Prefix, contents: Contents) -> Place:
+        claim(lm_tokens_forwarded=contents.prompt_length)
         branches = CachedBranches(self._model, self._model.empty(1, prefix.prompt_tokens.device), None)
         branches.read(prefix.prompt_tokens.unsqueeze(0))
         current_cost().lm_tokens_forwarded += contents.prompt_length

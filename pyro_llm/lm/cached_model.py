@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from pyro_llm.lm.kv.rows import KVRows
 from pyro_llm.lm.kv.transformer import CachedTransformer
 from pyro_llm.lm.memory import RowSize
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 _LARGEST_LOGITS = 1 << 26  # numbers; 256 MiB in float32
 
@@ -55,6 +55,7 @@ class CachedModel(CachedTransformer):
         Returns:
             Logits. Shape `[rows, wanted, vocabulary_size]`.
         """
+        claim(lm_calls=1)
         length, choose, first = tokens.shape[1], None, 0
         if positions is not None and length > 1 and self._can_choose_logits:
             # Indices would be put where the model begins, and what they index is where it ends: then a number instead.

@@ -18,7 +18,7 @@ from pyro_llm.lm.memory import is_out_of_memory
 from pyro_llm.lm.prefixes import joined, take_prefix
 from pyro_llm.lm.state import PAD
 from pyro_llm.rendezvous import Request
-from pyro_llm.run_scope import current_cost, passes_count_for
+from pyro_llm.run_scope import BudgetSpent, passes_count_for, spending_scope
 
 
 class ReadRequest(Request[Tensor]):
@@ -38,7 +38,7 @@ class ReadRequest(Request[Tensor]):
         super().__init__()
         self.decoder, self.prefix, self.continuation, self.closed = decoder, prefix, continuation, closed
         self.scored = scored
-        self.cost, self.step = current_cost(), object()
+        self.scope, self.step = spending_scope(), object()
         self.begun = 0
         self.log_prob = torch.zeros(len(prefix), dtype=torch.float64, device=prefix.tokens.device)
 
@@ -84,11 +84,17 @@ class ReadingDesk:
     @torch.no_grad()
     def advance(self) -> None:
         """Read for one turn; see `Service`."""
-        groups = self._groups()
+        groups: list[_Group] = []
         try:
+            groups = self._groups()
             self._read(groups)
+        except BudgetSpent as spent:
+            for request in [request for request in self._waiting if request.scope is spent.scope]:
+                self._waiting.remove(request)
+                request.fail(spent)
+            return
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not groups or not is_out_of_memory(error):
                 raise
             first = groups[0].request
             memory = first.decoder.memory
@@ -120,6 +126,9 @@ class ReadingDesk:
         return groups
 
     def _read(self, groups: list[_Group]) -> None:
+        read = [int((group.continuation != PAD).sum() - group.closed.sum()) for group in groups]
+        for group, tokens in zip(groups, read, strict=True):
+            group.request.scope.claim(lm_tokens_forwarded=tokens)
         starts = [
             start for group in groups for start in group.request.context.run(group.request.decoder.starts, group.prefix)
         ]
@@ -130,19 +139,18 @@ class ReadingDesk:
         steps = [group.request.step for group in groups for _ in range(len(group.rows))]
         branches = groups[0].request.decoder.fork(starts, width, steps)
         scores = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-        with passes_count_for([group.request.cost for group in groups]):
+        with passes_count_for([group.request.scope for group in groups]):
             if any(group.request.scored for group in groups):
                 closed = torch.cat([group.closed for group in groups])
                 scores = branches.extend(tokens, closed, lambda logits: restrict(logits, self._decoding)).sum(-1)
             else:
                 branches.read(tokens)
         begin = 0
-        for group in groups:
+        for group, tokens_read in zip(groups, read, strict=True):
             request, end = group.request, begin + len(group.rows)
             part = branches.select(range(begin, end), room=0)
             text, begun = joined(group.prefix, group.continuation), group.prefix.lengths.tolist()
             request.context.run(request.decoder.keep, text, part, begun, ~group.closed, request.step)
             request.log_prob[group.rows] = scores[begin:end]
-            read = (group.continuation != PAD).sum() - group.closed.sum()
-            request.cost.lm_tokens_forwarded += int(read)
+            request.scope.cost.lm_tokens_forwarded += tokens_read
             begin = end

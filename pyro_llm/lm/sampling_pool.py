@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from pyro_llm.lm.decoder import Branches, Decoder
+from pyro_llm.lm.decoder import Branches
 from pyro_llm.lm.decoding import Decoding, restrict
 from pyro_llm.lm.drawing import Drawing
 from pyro_llm.lm.failures import not_a_number, out_of_memory
-from pyro_llm.lm.language_model import Continuation, LanguageModel, Prefix, SamplingKey
+from pyro_llm.lm.language_model import Continuation, LanguageModel
 from pyro_llm.lm.memory import is_out_of_memory
-from pyro_llm.lm.prefixes import joined, take_prefix
-from pyro_llm.lm.state import PAD
+from pyro_llm.lm.sample_request import DrawnRows, SampleRequest, Tally
 from pyro_llm.lm.stopping import terminator
-from pyro_llm.rendezvous import Request
-from pyro_llm.run_scope import current_cost, passes_count_for
+from pyro_llm.run_scope import BudgetSpent, passes_count_for
 
 _CHECK_EVERY = 8  # tokens between two looks, from the host, at which rows of an accelerator have ended
 _COMPACT_AT = 0.75  # of the rows: when no more go on, moving them costs less than to drag the others along
-
-
-class SampleRequest(Request[Continuation]):
-    """Tokens that are to be drawn after each row of a prefix.
-
-    Args:
-        decoder: of the run that asks.
-        prefix: at least one row.
-        key: names the uniforms.
-        max_tokens: of the step.
-    """
-
-    def __init__(self, decoder: Decoder[Any], prefix: Prefix, key: SamplingKey, max_tokens: int) -> None:
-        super().__init__()
-        self.decoder, self.prefix, self.key = decoder, prefix, key
-        self.cost, self.step = current_cost(), object()
-        self.unfinished = len(prefix)
-        self.tokens = prefix.tokens.new_full((len(prefix), max_tokens), PAD)
-        self.log_prob = torch.zeros(len(prefix), dtype=torch.float64, device=prefix.tokens.device)
-
-    def note_peak(self, writing: int) -> None:
-        """Note what the run holds now: what its decoder has stored, and bytes of rows that are being written."""
-        self.cost.peak_memory_bytes = max(self.cost.peak_memory_bytes, self.decoder.kv_bytes() + writing)
-        if self.prefix.tokens.is_cuda:
-            in_use = torch.cuda.max_memory_allocated(self.prefix.tokens.device)
-            self.cost.peak_device_bytes = max(self.cost.peak_device_bytes, in_use)
-
-
-@dataclass
-class _Group:
-    """Rows of one request, with what has been drawn for them."""
-
-    request: SampleRequest
-    rows: list[int]
-    drawing: Drawing
-
-    def text(self) -> Prefix:
-        """What the rows say now."""
-        index = torch.tensor(self.rows, dtype=torch.long, device=self.request.prefix.tokens.device)
-        return joined(take_prefix(self.request.prefix, index), self.drawing.tokens[:, :-1])
-
-    def starts(self) -> Sequence[Any]:
-        """Where the decoder of the request has them; what it does not know it reads now, for that run."""
-        return self.request.context.run(self.request.decoder.starts, self.text())
-
-    def select(self, numbers: list[int]) -> _Group:
-        """Some of the rows."""
-        index = torch.tensor(numbers, dtype=torch.long, device=self.drawing.keys.device)
-        return _Group(self.request, [self.rows[number] for number in numbers], self.drawing.select(index))
-
-    def split(self, count: int) -> tuple[_Group, _Group]:
-        """The first rows, and the others."""
-        numbers = list(range(len(self.rows)))
-        return self.select(numbers[:count]), self.select(numbers[count:])
 
 
 class SamplingPool:
@@ -88,6 +30,9 @@ class SamplingPool:
     nothing depends on which rows are in the batch. If memory runs out, all rows leave the batch, to come back half as
     many at a time: their tokens are read again.
 
+    Before a token is drawn for the rows of a run, its budget is asked; when that is spent the rows leave, and what they
+    have drawn in this request is lost.
+
     Args:
         lm: the language model.
         decoding: of all requests.
@@ -97,7 +42,7 @@ class SamplingPool:
     def __init__(self, lm: LanguageModel, decoding: Decoding, greedy: bool = False) -> None:
         self._lm, self._decoding, self._greedy = lm, decoding, greedy
         self._ending = terminator(lm, decoding.stop)
-        self._waiting: deque[_Group] = deque()
+        self._waiting: deque[DrawnRows] = deque()
         self._lanes: list[tuple[SampleRequest, int] | None] = []  # None: its row has left
         self._branches: Branches | None = None
         self._drawing: Drawing | None = None
@@ -109,7 +54,7 @@ class SamplingPool:
     def admit(self, request: SampleRequest) -> None:
         """Take a request; see `Service`."""
         drawing = Drawing.begin(self._ending, request.key, self._decoding.max_tokens)
-        self._waiting.append(_Group(request, list(range(len(request.prefix))), drawing))
+        self._waiting.append(DrawnRows(request, list(range(len(request.prefix))), drawing))
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -118,6 +63,11 @@ class SamplingPool:
             self._enter()
             if self._branches is not None:
                 self._draw()
+        except BudgetSpent as spent:
+            for request in {*self._requests(), *(group.request for group in self._waiting)}:
+                if request.scope is spent.scope:
+                    self._stop(request)
+            self._look()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -125,11 +75,20 @@ class SamplingPool:
 
     def _draw(self) -> None:
         assert self._branches is not None and self._drawing is not None
+        for request in self._requests():
+            if not request.may_draw(self._turn, partial(self._tally, request)):
+                self._stop(request)
+        if not self._requests():
+            self._end()
+            return
         log_probs = restrict(self._branches.logits, self._decoding)
         token, writing = self._drawing.draw(log_probs, self._ending, self._greedy)
-        looks_always = _looks_always(token.device)
+        stopped = [each for each in self._requests() if not each.may_read(partial(self._tally, each))]
+        for request in stopped:
+            self._stop(request, writing)
+        looks_always = _looks_always(token.device) or bool(stopped)
         if not looks_always or writing.any():
-            with passes_count_for([request.cost for request in self._requests()]):
+            with passes_count_for([request.scope for request in self._requests()], claimed=True):
                 self._branches.advance(token, writing)  # after the last token too: the next step begins with these
         self._turn += 1
         if looks_always or self._turn % _CHECK_EVERY == 0 or self._turn in self._last_turns:
@@ -138,26 +97,56 @@ class SamplingPool:
     def _requests(self) -> list[SampleRequest]:
         return list(dict.fromkeys(lane[0] for lane in self._lanes if lane is not None))
 
+    def _tally(self, request: SampleRequest) -> Tally:
+        """What a request has drawn that is not counted yet; the host waits."""
+        numbers = self._numbers(request)
+        here = [self._group(request, numbers)] if numbers else []
+        groups = [*here, *(group for group in self._waiting if group.request is request)]
+        sampled = sum(int(group.drawing.index.sum()) for group in groups)
+        closed = sum(int((group.drawing.state == self._ending.by_eos).sum()) for group in groups)
+        going_on = sum(int(group.drawing.active.sum()) for group in here)
+        return Tally(sampled, sampled - closed, going_on, self._turn)
+
+    def _numbers(self, request: SampleRequest) -> list[int]:
+        return [number for number, lane in enumerate(self._lanes) if lane is not None and lane[0] is request]
+
+    def _stop(self, request: SampleRequest, writing: Tensor | None = None) -> None:
+        """Count what a run has drawn, whose budget is spent, and let its rows go; those that were to write as well."""
+        numbers = self._index(self._numbers(request))
+        tally = self._tally(request)
+        request.scope.cost.lm_tokens_sampled += tally.sampled
+        request.scope.cost.lm_tokens_forwarded += tally.forwarded - (
+            0 if writing is None else int(writing[numbers].sum())
+        )
+        if self._drawing is not None:
+            self._drawing.active[numbers] = False
+        if writing is not None:
+            writing[numbers] = False
+        for number in numbers.tolist():
+            self._lanes[number] = None
+        self._waiting = deque(group for group in self._waiting if group.request is not request)
+        request.fail(BudgetSpent(request.scope))
+
     def _enter(self) -> None:
         """Let waiting rows in, as many as fit beside those that go on."""
-        entering: list[_Group] = []
+        entering: list[DrawnRows] = []
         rows = self._going_on
-        while self._waiting and (room := self._room(self._waiting[0], rows)):
-            group = self._waiting.popleft()
-            if room < len(group.rows):
-                group, rest = group.split(room)
-                self._waiting.appendleft(rest)
-            entering.append(group)
-            rows += len(group.rows)
-        if entering:
-            try:
+        try:
+            while self._waiting and (room := self._room(self._waiting[0], rows)):
+                group = self._waiting.popleft()
+                if room < len(group.rows):
+                    group, rest = group.split(room)
+                    self._waiting.appendleft(rest)
+                entering.append(group)
+                rows += len(group.rows)
+            if entering:
                 self._leave_ended(all_of_them=True)
                 self._join(entering)
-            except Exception:
-                self._waiting.extendleft(reversed(entering))
-                raise
+        except (Exception, BudgetSpent):
+            self._waiting.extendleft(reversed(entering))
+            raise
 
-    def _room(self, group: _Group, here: int) -> int:
+    def _room(self, group: DrawnRows, here: int) -> int:
         """How many rows of a group may enter beside so many."""
         decoder, context = group.request.decoder, group.request.context
         needed = context.run(decoder.row_bytes, group.request.prefix, self._decoding.max_tokens)
@@ -165,7 +154,7 @@ class SamplingPool:
         free = decoder.memory.rows_that_fit(self._row_bytes) - here
         return min(len(group.rows), max(free, 0 if here else 1))
 
-    def _join(self, entering: list[_Group]) -> None:
+    def _join(self, entering: list[DrawnRows]) -> None:
         """Put rows into the batch, those of one request, which share a prompt, side by side."""
         starts = [start for group in entering for start in group.starts()]
         lanes = [(group.request, row) for group in entering for row in group.rows]
@@ -188,6 +177,8 @@ class SamplingPool:
         )
         self._drawing, self._lanes = drawing, [lanes[lane] for lane in order]
         self._going_on = len(order)
+        for request in self._requests():
+            request.tally = None
         self._last_turns.add(self._turn + self._decoding.max_tokens)
 
     def _index(self, numbers: list[int]) -> Tensor:
@@ -195,8 +186,9 @@ class SamplingPool:
 
     def _look(self) -> None:
         """See, from the host, which rows have ended."""
-        assert self._drawing is not None
         self._last_turns.discard(self._turn)
+        if self._drawing is None:
+            return
         going_on = int(self._drawing.active.sum())
         if going_on < self._going_on:
             self._going_on = going_on
@@ -246,19 +238,19 @@ class SamplingPool:
         request.note_peak(branches.kv_bytes() * still // len(self._lanes))
         self._write_down(group)
 
-    def _group(self, request: SampleRequest, numbers: list[int]) -> _Group:
+    def _group(self, request: SampleRequest, numbers: list[int]) -> DrawnRows:
         assert self._drawing is not None
         rows = [lane[1] for number in numbers if (lane := self._lanes[number]) is not None]
         everyone = len(numbers) == len(self._lanes)
-        return _Group(request, rows, self._drawing if everyone else self._drawing.select(self._index(numbers)))
+        return DrawnRows(request, rows, self._drawing if everyone else self._drawing.select(self._index(numbers)))
 
-    def _write_down(self, group: _Group) -> None:
+    def _write_down(self, group: DrawnRows) -> None:
         """Give a request what has been drawn for rows that have ended; with its last row it is done."""
         request, drawing, index = group.request, group.drawing, self._index(group.rows)
         closed = drawing.state == self._ending.by_eos
         request.tokens[index], request.log_prob[index] = drawing.tokens[:, :-1], drawing.log_prob
-        request.cost.lm_tokens_sampled += int(drawing.index.sum())
-        request.cost.lm_tokens_forwarded += int((drawing.index - closed.long()).sum())
+        request.scope.cost.lm_tokens_sampled += int(drawing.index.sum())
+        request.scope.cost.lm_tokens_forwarded += int((drawing.index - closed.long()).sum())
         request.unfinished -= len(group.rows)
         if request.unfinished:
             return
@@ -271,8 +263,7 @@ class SamplingPool:
         """After memory has run out: take all rows out of the batch, to be let in again half as many at a time."""
         tried, coming_back = len(self._lanes), []
         for request in self._requests():
-            numbers = [number for number, lane in enumerate(self._lanes) if lane is not None and lane[0] is request]
-            group = self._group(request, numbers)
+            group = self._group(request, self._numbers(request))
             active = group.drawing.active.tolist()
             going_on, ended = (
                 group.select([n for n, on in enumerate(active) if on is which]) for which in (True, False)

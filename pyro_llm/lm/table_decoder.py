@@ -11,7 +11,7 @@ from pyro_llm.lm.decoder import LogProbs
 from pyro_llm.lm.language_model import Prefix
 from pyro_llm.lm.memory import Memory
 from pyro_llm.lm.state import PAD
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 
 class PrefixTree:
@@ -69,8 +69,10 @@ class TableDecoder:
         nodes, met = self._path(prefix)
         unread = met - self._read
         if unread:
+            tokens = len(unread - {self._tree.root})
+            claim(lm_calls=1, lm_tokens_forwarded=tokens)
             current_cost().lm_calls += 1
-            current_cost().lm_tokens_forwarded += len(unread - {self._tree.root})
+            current_cost().lm_tokens_forwarded += tokens
             self._read |= unread
         return nodes.tolist()
 
@@ -129,6 +131,7 @@ class TableBranches:
 
     def advance(self, tokens: Tensor, writing: Tensor) -> None:
         """Append a token to the rows that are writing; see `Branches`."""
+        claim(lm_calls=1)
         on = writing.nonzero().squeeze(-1)
         self._nodes[on] = self._tree.descend(self._nodes[on], tokens[on])
         current_cost().lm_calls += 1

@@ -16,11 +16,12 @@ from pyro_llm.lm.failures import not_a_number
 from pyro_llm.lm.language_model import Continuation, LanguageModel, Prefix, SamplingKey
 from pyro_llm.lm.prefixes import distinct, joined, take_prefix
 from pyro_llm.lm.reading_desk import ReadingDesk, ReadRequest
-from pyro_llm.lm.sampling_pool import SampleRequest, SamplingPool
+from pyro_llm.lm.sample_request import SampleRequest
+from pyro_llm.lm.sampling_pool import SamplingPool
 from pyro_llm.lm.state import PAD
 from pyro_llm.lm.stopping import terminator
 from pyro_llm.rendezvous import serve
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 
 class TokenSession:
@@ -121,8 +122,10 @@ class TokenSession:
             return statistic(restrict(logits, decoding)).unsqueeze(-1).expand(logits.shape)
 
         branches = self._decoder.fork(self._decoder.starts(prefix), room=continuation.shape[-1])
+        read = int((continuation != PAD).sum())
+        claim(lm_tokens_forwarded=read)
         values = branches.extend(continuation, nothing, spread)
-        current_cost().lm_tokens_forwarded += int((continuation != PAD).sum())
+        current_cost().lm_tokens_forwarded += read
         text, begun = joined(prefix, continuation), prefix.lengths.tolist()
         self._decoder.keep(text, branches, begun, ~nothing, step=object())
         return values

@@ -12,7 +12,7 @@ from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.log_odds import from_probability
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts, not_a_probability
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,7 @@ class FunctionReward(TextReward):
         """Log-odds of each text."""
         log_odds = []
         for text in items:
+            claim(reward_calls=1)
             current_cost().reward_calls += 1
             log_odds.append(self._log_odds(text, self._judge(text)))
         return log_odds

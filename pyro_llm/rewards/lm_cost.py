@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import spending_scope
 
 
 @contextmanager
 def charged_to_reward() -> Iterator[None]:
     """Count what language models read within the block as reward calls and reward tokens."""
-    cost = current_cost()
-    calls, tokens = cost.lm_calls, cost.lm_tokens_forwarded
+    scope = spending_scope()
+    cost, outside = scope.cost, scope.kept_from_reward
+    calls, tokens = scope.kept_from_reward = cost.lm_calls, cost.lm_tokens_forwarded
     try:
         yield
     finally:
+        scope.kept_from_reward = outside
         cost.reward_calls += cost.lm_calls - calls
         cost.reward_tokens += cost.lm_tokens_forwarded - tokens
         cost.lm_calls, cost.lm_tokens_forwarded = calls, tokens

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from functools import partial
 from typing import Any
 
 from pyro_llm.errors import OutOfMemoryError
 from pyro_llm.lm.memory import is_out_of_memory
 from pyro_llm.rendezvous import Request
-from pyro_llm.run_scope import RunScope, current_cost, run_scope
+from pyro_llm.run_scope import BudgetSpent, Cost, RunScope, run_scope, spending_scope
 
 Score = Callable[[Sequence[Any]], list[float]]
 
@@ -19,7 +21,7 @@ class ScoreRequest(Request[list[float]]):
     def __init__(self, items: Sequence[Any]) -> None:
         super().__init__()
         self.items = items
-        self.cost = current_cost()
+        self.scope = spending_scope()
 
 
 class ScoringDesk:
@@ -45,10 +47,18 @@ class ScoringDesk:
         """Score what waits; see `Service`. If that fails, each request by itself, so that only its own run fails."""
         waiting, self._waiting = self._waiting, []
         items = list(dict.fromkeys(item for request in waiting for item in request.items))
-        before = self._scope.cost.reward_calls, self._scope.cost.reward_tokens
+        spent_before = copy(self._scope.cost)
+        self._scope.passes_on = partial(_claim, waiting, spent_before)
         try:
             with run_scope(self._scope):
                 scores = dict(zip(items, self._score(items), strict=True))
+        except BudgetSpent as spent:
+            self._count(waiting, spent_before)
+            for request in waiting:
+                if request.scope is spent.scope:
+                    request.fail(spent)
+            self._waiting = [request for request in waiting if not request.done]
+            return
         except Exception as error:
             if len(waiting) == 1:
                 waiting[0].fail(error)
@@ -57,14 +67,28 @@ class ScoringDesk:
                 self._waiting = [request]
                 self.advance()
             return
-        calls = self._scope.cost.reward_calls - before[0]
-        tokens, left = self._scope.cost.reward_tokens - before[1], sum(len(request.items) for request in waiting)
+        self._count(waiting, spent_before)
         for request in waiting:
-            share = tokens * len(request.items) // left
-            request.cost.reward_calls += calls
-            request.cost.reward_tokens += share
-            tokens, left = tokens - share, left - len(request.items)
             request.settle([scores[item] for item in request.items])
+
+    def _count(self, waiting: Sequence[ScoreRequest], before: Cost) -> None:
+        """Count, for the runs that wait, what has been spent on them."""
+        calls = self._scope.cost.reward_calls - before.reward_calls
+        tokens = self._scope.cost.reward_tokens - before.reward_tokens
+        total, so_far = sum(len(request.items) for request in waiting), 0
+        for request in waiting:
+            share = tokens * (so_far + len(request.items)) // total - tokens * so_far // total
+            request.scope.cost.reward_calls += calls
+            request.scope.cost.reward_tokens += share
+            so_far += len(request.items)
+
+
+def _claim(waiting: Sequence[ScoreRequest], before: Cost, spent: Cost) -> None:
+    """Claim, from the runs that wait, their shares of what will have been spent; of tokens rounded up."""
+    calls, tokens = spent.reward_calls - before.reward_calls, spent.reward_tokens - before.reward_tokens
+    total = sum(len(request.items) for request in waiting)
+    for request in waiting:
+        request.scope.claim(reward_calls=calls, reward_tokens=-(-tokens * len(request.items) // total))
 
 
 def scored_in_turns(score: Score, items: Sequence[Any]) -> list[float]:

@@ -17,7 +17,7 @@ from pyro_llm.rewards.isolation.pool import WorkerPool
 from pyro_llm.rewards.isolation.worker_process import Reply
 from pyro_llm.rewards.log_odds import from_probability
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts, not_a_probability
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 _POOLS: WeakValueDictionary[Any, WorkerPool] = WeakValueDictionary()  # equal rewards share their processes
 
@@ -60,6 +60,7 @@ class IsolatedReward(TextReward):
 
     def score(self, items: Sequence[str]) -> list[float]:
         """Log-odds of each text."""
+        claim(reward_calls=len(items))
         replies = self._pool().map(items, self._is_fatal)
         current_cost().reward_calls += len(replies)
         return [self._log_odds(text, reply) for text, reply in zip(items, replies, strict=False)]

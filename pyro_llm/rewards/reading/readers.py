@@ -13,7 +13,7 @@ from pyro_llm.lm.kv.transformer import CachedTransformer
 from pyro_llm.lm.prefixes import padded
 from pyro_llm.rewards.reading.batching import BatchLimits
 from pyro_llm.rewards.reading.beginnings import Beginning, Beginnings, ReadRows, as_key, common_length, take
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 _WORTH_A_PASS = 16  # tokens: a shorter problem costs less in each row than in a pass of its own
 
@@ -62,6 +62,7 @@ class WholeReader:
 
     def _read(self, rows: Sequence[Row]) -> Tensor:
         lengths = [len(row) for row in rows]
+        claim(reward_calls=1, reward_tokens=sum(lengths))
         tokens = padded(rows, self._model.device, self._padding)
         mask = torch.arange(tokens.shape[1]) < torch.tensor(lengths).unsqueeze(-1)
         logits = self._model(input_ids=tokens, attention_mask=mask.long().to(self._model.device)).logits
@@ -137,6 +138,7 @@ class CachedReader:
         """
         rest = [row[_length(start) :] for row, start in zip(rows, starts, strict=True)]
         more = [len(row) for row in rest]
+        claim(reward_calls=1, reward_tokens=sum(more))
         begun = [start for start in starts if start is not None]
         kept = take(begun, room=max(more)) if begun else self._model.empty(len(rows), self._device)
         logits = self._model.forward(kept, padded(rest, self._device, padding=0), kept.lengths).logits

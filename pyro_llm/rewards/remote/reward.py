@@ -11,7 +11,7 @@ from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.remote.client import HttpOptions, JsonClient
 from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item, JsonEndpoint
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 _NAMED = 5
 
@@ -72,6 +72,7 @@ class RemoteReward(TextReward):
         def read(place: int, answer: Any) -> Answer:
             return self.endpoint.read(batches[place], answer)
 
+        claim(reward_calls=len(batches))
         cost = current_cost()  # of the run, which the threads that post do not know
         failed: dict[int, Exception] = {}
         for place, answer, failure in self._client.post_all(list(map(self.endpoint.payload, batches)), read):

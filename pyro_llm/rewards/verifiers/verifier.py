@@ -9,7 +9,7 @@ from typing import Any
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.log_odds import from_probability
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
-from pyro_llm.run_scope import current_cost
+from pyro_llm.run_scope import claim, current_cost
 
 
 class Verifier(TextReward):
@@ -25,5 +25,6 @@ class Verifier(TextReward):
 
     def score(self, items: Sequence[str]) -> list[float]:
         """Log-odds of each text."""
+        claim(reward_calls=len(items))
         current_cost().reward_calls += len(items)
         return [from_probability(self.probability(text)) for text in items]
