@@ -117,8 +117,8 @@ class Algorithm(ManyProblems):
             "" if scope.unended is None else f" It has no return value, as the program has no end: {scope.unended}."
         )
         warnings.warn(
-            f"{type(self).__name__} has spent its budget of {limit:,} {item} ({spent:,.6g} are spent, and what came next "
-            f"would have been more): the posterior is that of what was done by then.{unended}",
+            f"{type(self).__name__} has spent its budget of {limit:,} {item}: {spent:,.6g} are spent, and what came "
+            f"next would have been too much. The posterior is that of what was done by then.{unended}",
             BudgetWarning,
             stacklevel=4,
         )

@@ -126,12 +126,12 @@ class ReadingDesk:
         return groups
 
     def _read(self, groups: list[_Group]) -> None:
-        read = [int((group.continuation != PAD).sum() - group.closed.sum()) for group in groups]
-        for group, tokens in zip(groups, read, strict=True):
-            group.request.scope.claim(lm_tokens_forwarded=tokens)
         starts = [
             start for group in groups for start in group.request.context.run(group.request.decoder.starts, group.prefix)
         ]
+        read = [int((group.continuation != PAD).sum() - group.closed.sum()) for group in groups]
+        for group, count in zip(groups, read, strict=True):
+            group.request.scope.claim(lm_tokens_forwarded=count)
         width = max(group.continuation.shape[-1] for group in groups)
         tokens = torch.cat(
             [pad(part, (0, width - part.shape[-1]), value=PAD) for g in groups for part in [g.continuation]]
@@ -146,11 +146,11 @@ class ReadingDesk:
             else:
                 branches.read(tokens)
         begin = 0
-        for group, tokens_read in zip(groups, read, strict=True):
+        for group, count in zip(groups, read, strict=True):
             request, end = group.request, begin + len(group.rows)
             part = branches.select(range(begin, end), room=0)
             text, begun = joined(group.prefix, group.continuation), group.prefix.lengths.tolist()
             request.context.run(request.decoder.keep, text, part, begun, ~group.closed, request.step)
             request.log_prob[group.rows] = scores[begin:end]
-            request.scope.cost.lm_tokens_forwarded += tokens_read
+            request.scope.cost.lm_tokens_forwarded += count
             begin = end
