@@ -73,12 +73,17 @@ class Budget:
         if self.prices is not None and self.dollars is None:
             raise OptionError("prices limit nothing without dollars: give dollars=... too, or leave the prices out.")
         if not limits:
-            raise OptionError(f"A budget limits something: give some of {', '.join(_ITEMS)}.")
+            raise OptionError(f"A budget limits something: give some of {', '.join(self.items())}.")
+
+    @staticmethod
+    def items() -> tuple[str, ...]:
+        """The names of all items that can be limited."""
+        return tuple(field.name for field in fields(Budget) if field.name != "prices")
 
     @property
     def limits(self) -> dict[str, float]:
         """The items that are limited, and to what."""
-        return {item: getattr(self, item) for item in _ITEMS if getattr(self, item) is not None}
+        return {item: getattr(self, item) for item in self.items() if getattr(self, item) is not None}
 
     def exceeded_by(self, cost: Cost) -> str | None:
         """The first item of which a cost is more than the budget; None if it stays under all of them.
@@ -104,6 +109,3 @@ class Budget:
     def __repr__(self) -> str:
         prices = {} if self.prices is None else {"prices": self.prices}
         return f"Budget({', '.join(f'{item}={limit!r}' for item, limit in {**self.limits, **prices}.items())})"
-
-
-_ITEMS = tuple(field.name for field in fields(Budget) if field.name != "prices")

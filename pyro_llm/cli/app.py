@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from pyro_llm.cli.budget import read_budget
 from pyro_llm.cli.console import errors
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.errors import PyroLLMError
@@ -108,6 +109,23 @@ def solve(
             min=1, help="Problems of a --file that are worked on at a time, in batches.", rich_help_panel=INFERENCE
         ),
     ] = 8,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ITEM=LIMIT",
+            help="What each problem may spend at most, once for each item: generations, lm_tokens, lm_tokens_sampled, "
+            "lm_tokens_forwarded, reward_tokens, reward_calls, seconds, dollars (with --prices).",
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            help='Prices as JSON, dollars for a million tokens: {"lm_input": 0.1, "lm_output": 0.4, "reward_input": '
+            '0.1}; or for an hour: {"hour": 2}.',
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -149,6 +167,7 @@ def solve(
         top_k=top_k, stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype,
         particles=particles, runs=runs, ess_threshold=ess_threshold,
         seed=secrets.randbelow(2**31) if seed is None else seed, seed_was_given=seed is not None,
+        budget=read_budget(budget or [], prices),
     )  # fmt: skip
     if file is not None:
         from pyro_llm.cli.batch import solve_file

@@ -133,6 +133,7 @@ def _result(outcome: Outcome, problem: Problem, seed: int, options: SolveOptions
         ess=posterior.ess().tolist(),
         text=text,
         cost=asdict(posterior.cost),
+        stopped_by=posterior.stopped_by,
         right=None if problem.answer is None else first is not None and same_answer(first, problem.answer),
     )
 
@@ -174,6 +175,8 @@ def _show(result: Result) -> None:
     if result.probability is not None:
         error = "" if result.standard_error is None else f" ± {result.standard_error:.3f}"
         line.append(f"  {result.probability:.3f}{error}")
+    if result.stopped_by is not None:
+        line.append(f"  stopped by {result.stopped_by}", style="yellow")
     if result.right is not None:
         mark = ("  right", "green") if result.right else (f"  wrong, expected {result.expected}", "red")
         line.append(mark[0], style=mark[1])

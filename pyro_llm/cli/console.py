@@ -9,25 +9,28 @@ from typing import Any
 
 from rich.console import Console
 
-from pyro_llm.errors import DeadRunWarning
+from pyro_llm.errors import BudgetWarning, DeadRunWarning
 
 output = Console()
 errors = Console(stderr=True)
 
+_TOLD = DeadRunWarning, BudgetWarning
+
 
 @contextmanager
-def dead_runs_told() -> Iterator[None]:
-    """Say in a line on standard error that a run has died; other warnings are left to Python."""
+def warnings_told() -> Iterator[None]:
+    """Say in a line on standard error that a run has died, or has spent its budget; others are left to Python."""
     with warnings.catch_warnings():
         shown_by_python = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-            if not issubclass(category, DeadRunWarning):
+            if not issubclass(category, _TOLD):
                 shown_by_python(message, category, *where, **options)
                 return
             errors.print("[bold yellow]Warning:[/]", end=" ")
             errors.print(str(message), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
-        warnings.simplefilter("always", DeadRunWarning)
+        for category in _TOLD:
+            warnings.simplefilter("always", category)
         warnings.showwarning = show
         yield

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyro_llm.budget import Budget
     from pyro_llm.rewards import Calibration
 
 _WITHOUT_EFFECT = ("device", "seed", "seed_was_given")
@@ -33,6 +34,7 @@ class SolveOptions:
     seed: int
     seed_was_given: bool
     calibration: Calibration | None = None
+    budget: Budget | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -40,6 +42,7 @@ class SolveOptions:
         settings = {name: value for name, value in asdict(self).items() if name not in _WITHOUT_EFFECT}
         if self.calibration is not None:  # its parameters, as the file may change
             settings["calibration"] = json.loads(self.calibration.model_dump_json())
+        settings["budget"] = None if self.budget is None else self.budget.settings()
         return settings
 
     def seed_of(self, identifier: str) -> int:

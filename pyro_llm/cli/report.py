@@ -9,7 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pyro_llm.answers import answer
-from pyro_llm.diagnostics.display import MIN_PROBABILITY, cost_line, label, no_error_bars, title, with_error
+from pyro_llm.diagnostics.display import (
+    MIN_PROBABILITY,
+    cost_line,
+    label,
+    no_error_bars,
+    stop_line,
+    title,
+    with_error,
+)
 from pyro_llm.infer.posterior import Posterior
 
 MAX_ANSWERS = 8
@@ -67,5 +75,7 @@ def _figures(posterior: Posterior) -> Table:
         table.add_row("first ancestors", "  ".join(map(str, stats.unique_ancestors[:, 0])) + "  with descendants")
         table.add_row("resamplings", "  ".join(map(str, stats.resampled.sum(-1))) + f"  in {stats.num_steps} steps")
     table.add_row("cost", cost_line(posterior))
+    if (stop := stop_line(posterior)) is not None:
+        table.add_row("stopped", stop)
     table.add_row("seed", str(posterior.settings["seed"]))
     return table

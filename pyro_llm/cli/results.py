@@ -35,6 +35,7 @@ class Result(BaseModel):
         ess: by run.
         text: the text of highest reward among those with that answer.
         cost: what the run spent.
+        stopped_by: the item of its budget that ended it, None if it came to its end.
         posterior: the name of the posterior's file, where it was saved.
         expected: the answer that the problem came with.
         right: whether the answer is that one, None if the problem came with none.
@@ -54,6 +55,7 @@ class Result(BaseModel):
     ess: list[float] | None = None
     text: str | None = None
     cost: dict[str, float] | None = None
+    stopped_by: str | None = None
     posterior: str | None = None
     expected: str | None = None
     right: bool | None = None

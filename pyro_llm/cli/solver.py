@@ -11,7 +11,7 @@ import torch
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import pyro_llm
-from pyro_llm.cli.console import dead_runs_told, errors
+from pyro_llm.cli.console import errors, warnings_told
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.errors import OptionError
 from pyro_llm.infer import SMC, Outcome, Posterior
@@ -41,7 +41,7 @@ class Solver:
 
     def solve(self, problem: str, seed: int) -> Posterior:
         """The posterior of a problem's solutions. The same seed gives the same posterior."""
-        with self._progress() as progress, dead_runs_told():
+        with self._progress() as progress, warnings_told():
             task = progress.add_task("reading the problem", total=None)
 
             def report(step: StepReport) -> None:
@@ -64,7 +64,7 @@ class Solver:
                 yield text
 
         done = 0
-        with self._progress() as progress, dead_runs_told():
+        with self._progress() as progress, warnings_told():
             task = progress.add_task("reading the problems", total=None)
 
             def report(index: int, step: StepReport) -> None:
@@ -86,7 +86,7 @@ class Solver:
         options = self.options
         return SMC(
             self.model, num_particles=options.particles, num_runs=options.runs, ess_threshold=options.ess_threshold,
-            progress=progress,
+            progress=progress, budget=options.budget,
         )  # fmt: skip
 
     def _labelled(self, posterior: Posterior, seed: int) -> Posterior:

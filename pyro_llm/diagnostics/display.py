@@ -73,9 +73,8 @@ def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
         ("sites", [shorten(", ".join(sites) if len(sites) < 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})")])
     )
     table.append(("cost", [cost_line(posterior)]))
-    if posterior.stopped_by is not None:
-        limit = posterior.settings["budget"][posterior.stopped_by]
-        table.append(("stopped", [f"the budget of {limit:,} {posterior.stopped_by.replace('_', ' ')} is spent"]))
+    if (stop := stop_line(posterior)) is not None:
+        table.append(("stopped", [stop]))
     return table
 
 
@@ -185,6 +184,14 @@ def cost_line(posterior: Posterior) -> str:
     if held := max(cost.peak_memory_bytes, cost.peak_device_bytes):
         parts.append(f"{'device ' if cost.peak_device_bytes else ''}memory {_bytes(held)}")
     return "; ".join([*parts, f"{cost.seconds:.1f} s"])
+
+
+def stop_line(posterior: Posterior) -> str | None:
+    """What ended the run before its end; None if nothing did."""
+    item = posterior.stopped_by
+    if item is None:
+        return None
+    return f"the budget of {posterior.settings['budget'][item]:,} {item.replace('_', ' ')} is spent"
 
 
 def _bytes(count: float) -> str:

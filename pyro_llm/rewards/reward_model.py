@@ -15,7 +15,7 @@ from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.rendezvous import is_conducted, serve
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.scoring_desk import ScoreRequest, ScoringDesk, scored_in_turns
-from pyro_llm.run_scope import current_run_scope
+from pyro_llm.run_scope import claim, current_run_scope
 
 
 @runtime_checkable
@@ -86,7 +86,11 @@ class TextReward(Reward):
 
     @abstractmethod
     def score(self, items: Sequence[Any]) -> list[float]:
-        """Log-odds of distinct items. Raises `RewardError` for a score that is none, and counts the cost."""
+        """Log-odds of distinct items. Raises `RewardError` for a score that is none.
+
+        What it spends it first claims, then counts: `claim(reward_calls=1)`, and when the call has been made
+        `current_cost().reward_calls += 1` (`pyro_llm.run_scope`).
+        """
 
     def __call__(self, state: TextState) -> Tensor:
         """Log-odds that each text of `state` is accepted. Shape `state.batch_shape`."""
@@ -100,6 +104,7 @@ class TextReward(Reward):
         return log_odds.reshape(state.batch_shape).to(state.tokens.device)
 
     def _scored(self, items: Sequence[Any]) -> list[float]:
+        claim()  # a reward that counts, but claims nothing, is not asked again when the budget is exceeded
         score = partial(scored_in_turns, self.score)
         if self.scores_together and is_conducted():
             return serve((ScoringDesk, id(self)), partial(ScoringDesk, score), ScoreRequest(items))

@@ -6,7 +6,7 @@ import pyro
 import pytest
 import torch
 
-from pyro_llm.cli.console import dead_runs_told
+from pyro_llm.cli.console import warnings_told
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.cli.solver import Solver
 from pyro_llm.errors import DeadRunWarning
@@ -35,7 +35,7 @@ def test_a_dead_run_is_told_in_a_line(capsys):
 
 
 def test_other_warnings_are_left_alone(capsys):
-    with dead_runs_told(), pytest.warns(UserWarning, match="something else"):
+    with warnings_told(), pytest.warns(UserWarning, match="something else"):
         warnings.warn("something else", stacklevel=1)
     assert capsys.readouterr().err == ""
     with pytest.raises(DeadRunWarning):  # an error again, as it is in these tests

@@ -1,6 +1,7 @@
 """Judges: the mass of every spelling, order and phrasing averaged out, on tables and on random transformers."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,11 +9,12 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import CapabilityError, OptionError, RewardError
 from pyro_llm.lm import HFLanguageModel, TableLM
 from pyro_llm.rewards import JudgeReward
 from pyro_llm.rewards.judges.verbaliser import Verbaliser
-from pyro_llm.run_scope import run_scope
+from pyro_llm.run_scope import BudgetSpent, RunScope, run_scope
 
 WORDS = ["Yes", " yes", "YES", "No", " no", "Maybe", "\n", "Yesterday", "."]
 LAW = [0.2, 0.1, 0.05, 0.1, 0.05, 0.2, 0.1, 0.1, 0.1]
@@ -128,3 +130,23 @@ def test_bad_rubrics_and_answers(judge_lm, state):
     silent = TableLM(lambda tokens: [0.0] * 5 + [1.0] + [0.0] * 3, WORDS, eos_token_id=8)
     with pytest.raises(RewardError, match="probability 0, or NaN, to both answers"):
         JudgeReward(silent, RUBRIC)(state)
+
+
+def test_what_a_judge_reads_is_claimed_as_the_reward_s(judge_lm, state):
+    judge = JudgeReward(judge_lm, RUBRIC, both_orders=True, batch_size=2)
+    with run_scope() as scope:
+        judge(state)
+    assert scope.cost.lm_tokens == 0
+    for item, limits in (
+        ("reward_calls", range(1, scope.cost.reward_calls + 1)),
+        ("reward_tokens", range(20, 500, 23)),
+    ):
+        top = getattr(scope.cost, item)
+        for limit in [*limits, top]:
+            budget = Budget(lm_tokens=1, **{item: limit})  # no token of the judge is one of the language model's
+            stops = pytest.raises(BudgetSpent) if limit < top else nullcontext()
+            with run_scope(RunScope(budget=budget)) as limited, stops:
+                judge(state)
+            assert getattr(limited.cost, item) <= limit
+            assert limited.stopped_by == (item if limit < top else None)
+            assert limited.cost.lm_tokens == limited.cost.lm_calls == 0 and limited.kept_from_reward is None
