@@ -361,3 +361,48 @@ def test_interruption_keeps_what_was_finished(tmp_path):
     assert 2 <= len(found) < 1000
     assert {result["id"] for result in found} <= {f"line-{number + 1}" for number in range(1000)}
     assert all(result["answers"] for result in found)
+
+
+def test_a_budget_is_kept_and_reported(tmp_path):
+    result = invoke(
+        "solve", PROBLEM, *SMALL, "--budget", "lm_tokens=60", "--budget", "seconds=90", "--out", tmp_path / "run.nc"
+    )
+    assert result.exit_code == 0, result.output
+    posterior = Posterior.load(tmp_path / "run.nc")
+    assert posterior.stopped_by == "lm_tokens" and posterior.cost.lm_tokens <= 60
+    assert posterior.settings["budget"] == posterior.settings["command"]["budget"] == {"lm_tokens": 60, "seconds": 90}
+    assert "stopped the budget of 60 lm tokens is spent" in flat(result.stdout)
+    assert "has spent its budget of 60 lm_tokens" in flat(result.stderr)
+
+
+def test_a_budget_of_money_for_each_problem_of_a_file(tmp_path):
+    problems = write_problems(tmp_path / "problems.jsonl", {"problem": PROBLEM}, {"problem": "What is 2 + 3?"})
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"lm_output": 1000000}')  # a dollar for a token
+    limits = ["--budget", "dollars=40", "--prices", prices]
+    result = invoke("solve", "--file", problems, *SMALL, *limits, "--out", tmp_path / "results.jsonl")
+    assert result.exit_code == 0, result.output
+    for record in results(tmp_path / "results.jsonl"):
+        assert record["stopped_by"] == "dollars" and 0 < record["cost"]["lm_tokens_sampled"] <= 40
+        assert record["settings"]["budget"] == {"dollars": 40, "prices": {"lm_output": 1000000.0}}
+    again = invoke("solve", "--file", problems, *SMALL, "--out", tmp_path / "results.jsonl")
+    assert again.exit_code == 2 and "budget=None" in flat(again.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget", "tokens=3"], "there is no item 'tokens'"),
+        (["--budget", "lm_tokens"], "give a number"),
+        (["--budget", "lm_tokens=many"], "give a number"),
+        (["--budget", "lm_tokens=0"], "lm_tokens=0 is no limit"),
+        (["--budget", "seconds=nan"], "seconds=nan is no limit"),
+        (["--budget", "seconds=1", "--budget", "seconds=2"], "has a limit already"),
+        (["--budget", "dollars=1"], "without prices"),
+        (["--prices", "missing.json"], "Cannot read the prices"),
+        (["--budget", "generations=7"], "7 generations, and SMC begins 8"),
+    ],
+)
+def test_what_is_no_budget(options, message):
+    result = invoke("solve", PROBLEM, *SMALL, *options)
+    assert result.exit_code == 2 and message in flat(result.stderr)
