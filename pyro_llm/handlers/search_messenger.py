@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pyro_llm.handlers.messages import kind_of, scored
+from pyro_llm.handlers.messages import scored
 from pyro_llm.handlers.modes import mode_of
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, ParticleMessenger
 from pyro_llm.ops.search import SearchPopulation
@@ -36,8 +36,8 @@ class SearchMessenger(ParticleMessenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         is_new = self.record.get(msg["name"]) is None
         super()._pyro_post_sample(msg)
-        if is_new and kind_of(msg) == "latent":
-            site = self.record.sites[-1]
+        site = self.record.get(msg["name"])
+        if is_new and site is not None and site.kind == "latent":  # none is recorded when the budget is spent
             log_prob = cast(Tensor, site.log_prob).detach().cpu().double()
             cast(SearchPopulation, self.population).note_draw(self._rows(site.value, site.event_dim), log_prob)
 

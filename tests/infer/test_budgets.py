@@ -14,7 +14,19 @@ import pyro_llm
 from pyro_llm import Budget, Prices
 from pyro_llm.distributions import LLM
 from pyro_llm.errors import BudgetWarning, OptionError
-from pyro_llm.infer import SMC, Importance, ParallelTempering, ParticleGibbs, Posterior
+from pyro_llm.infer import (
+    DVTS,
+    SMC,
+    BeamSearch,
+    BestOfN,
+    EntropicSMC,
+    Greedy,
+    Importance,
+    ParallelTempering,
+    ParticleGibbs,
+    Posterior,
+    SelfConsistency,
+)
 from pyro_llm.lm import TableLM
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import FunctionReward
@@ -39,8 +51,15 @@ ALGORITHMS = {
     "importance": lambda **o: Importance(reason(), 6, num_runs=2, **o),
     "gibbs": lambda **o: ParticleGibbs(reason(), 4, 3, num_chains=2, ess_threshold=0.8, **o),
     "ancestors": lambda **o: ParticleGibbs(reason(3), 3, 2, ancestor_sampling=True, ess_threshold=0.8, **o),
+    "best": lambda **o: BestOfN(reason(), 6, num_runs=2, **o),
+    "votes": lambda **o: SelfConsistency(reason(), 6, **o),
+    "beam": lambda **o: BeamSearch(reason(), 6, beam_width=2, **o),
+    "dvts": lambda **o: DVTS(reason(), 6, beam_width=2, num_runs=2, **o),
+    "entropic": lambda **o: EntropicSMC(reason(), 6, **o),
+    "greedy": lambda **o: Greedy(reason(), **o),
     "tempering": lambda **o: ParallelTempering(reason(3), 3, 2, num_rungs=2, warmup=1, ess_threshold=0.8, **o),
 }
+LEAST = {"smc": 12, "importance": 12, "gibbs": 8, "ancestors": 3, "best": 12, "dvts": 12, "greedy": 1}
 ITEMS = ["generations", "lm_tokens", "lm_tokens_sampled", "lm_tokens_forwarded", "reward_calls", "dollars"]
 
 
@@ -63,7 +82,7 @@ def spent(posterior, item):
 
 def limits(least, top):
     """Over the range of what can be spent, the edges among them."""
-    inside = np.linspace(least, top, 7)[:-1]
+    inside = np.linspace(least, top, 5)[:-1]
     return [*sorted({type(top)(limit) for limit in inside}), top * 0.999 if isinstance(top, float) else top - 1]
 
 
@@ -72,18 +91,19 @@ def limits(least, top):
 def test_no_more_is_spent_than_the_budget(name, item):
     full, _ = run(ALGORITHMS[name]())
     top = spent(full, item)
-    least = {
-        "generations": {"smc": 12, "scalar": 6, "importance": 12, "gibbs": 8, "ancestors": 3, "tempering": 6}[name]
-    }
-    for limit in limits(least.get(item, top / 1000 if item == "dollars" else 1), top):
-        if limit >= top or limit < least.get(item, 0):
+    least = {"generations": LEAST.get(name, 6), "dollars": top / 1000}.get(item, 1)
+    for limit in limits(least, top):
+        if not least <= limit < top:
             continue
         posterior, given = run(ALGORITHMS[name](budget=budget(item, limit)))
         assert spent(posterior, item) <= limit
         assert posterior.stopped_by == item
         assert [warning.category for warning in given] == [BudgetWarning] and item in str(given[0].message)
-        assert posterior.texts.shape == posterior.log_weights.shape
-        assert posterior.log_weights.exp().sum(-1).numpy() == pytest.approx(1)
+        assert posterior.texts.shape == (posterior.num_runs, posterior.num_particles)
+        if posterior.is_search:
+            assert posterior.decision() in posterior.texts
+        else:
+            assert posterior.log_weights.exp().sum(-1).numpy() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -91,11 +111,17 @@ def test_a_budget_that_is_not_exceeded_changes_nothing(name):
     full, _ = run(ALGORITHMS[name]())
     for item in ITEMS:
         exactly = spent(full, item)
+        if not exactly:  # a search that asks for no reward
+            continue
         posterior, given = run(ALGORITHMS[name](budget=budget(item, exactly)))
         assert not given and posterior.stopped_by is None
         assert posterior.texts.tolist() == full.texts.tolist()
-        assert torch.equal(posterior.log_weights, full.log_weights)
-        assert torch.equal(posterior.log_evidence, full.log_evidence)
+        if full.is_search:
+            assert posterior.decision() == full.decision()
+            assert full.searched.scores is None or torch.equal(posterior.scores, full.scores)
+        else:
+            assert torch.equal(posterior.log_weights, full.log_weights)
+            assert torch.equal(posterior.log_evidence, full.log_evidence)
         assert all(torch.equal(value, full.samples[site]) for site, value in posterior.samples.items())
         assert dict(vars(posterior.cost), seconds=0) == dict(vars(full.cost), seconds=0)
 
@@ -249,6 +275,24 @@ def test_proposals_and_loops_and_values_after_the_stop():
         assert posterior.texts.shape == (1, 5)
 
 
+@pytest.mark.parametrize("name", ["best", "beam", "dvts", "entropic"])
+def test_a_search_has_the_scores_of_the_steps_that_were_judged(name):
+    full, _ = run(ALGORITHMS[name]())
+    seen = set()
+    for limit in range(1, full.cost.reward_calls):
+        stopped, _ = run(ALGORITHMS[name](budget=Budget(reward_calls=limit)))
+        steps = stopped.stats.num_steps
+        seen.add(steps)
+        algorithm = ALGORITHMS[name]()
+        algorithm.model = reason(max(steps, 1))
+        shorter, _ = run(algorithm)
+        if steps:
+            ancestors = torch.from_numpy(stopped.stats.ancestors[:, -1])
+            torch.testing.assert_close(stopped.scores, shorter.scores.gather(1, ancestors), rtol=0, atol=1e-12)
+        assert stopped.decision() in stopped.texts
+    assert len(seen) > 1
+
+
 def test_each_of_several_runs_has_the_budget_for_itself():
     problems, seeds = ["a", "ab", "abc", "abcd"], [1, 2, 3, 4]
     for item, limit in (("lm_tokens", 25), ("reward_calls", 9), ("lm_tokens_forwarded", 40), ("generations", 12)):
@@ -285,7 +329,7 @@ def test_nothing_at_all_can_be_saved(tmp_path):
     assert Posterior.load(tmp_path / "run.nc").stopped_by == "lm_tokens"
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "greedy"])  # which begins a single text
 def test_what_is_no_budget(name):
     with pytest.raises(OptionError, match="give a Budget"):
         ALGORITHMS[name](budget=100)
@@ -301,5 +345,11 @@ def test_generations():
         "importance": 12,
         "gibbs": 2 * (4 + 3 * 3),  # two chains; a warm-up iteration, and three with the reference kept
         "ancestors": 3 + 2 * 2,
+        "best": 12,
+        "votes": 6,
+        "beam": 6,
+        "dvts": 12,
+        "entropic": 6,
+        "greedy": 1,
         "tempering": 2 * (3 + 2 * 2),
     }

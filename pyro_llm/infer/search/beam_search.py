@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.infer.particle_run import ParticleRun
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.search.search import Search, SearchOptions, check_beam_width
@@ -43,6 +44,7 @@ class BeamSearch(Search):
         num_runs: R independent runs, executed in one batch. A decision is that of all runs together.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: what the run may spend at most; when it is spent, the search decides by what it has.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -71,11 +73,12 @@ class BeamSearch(Search):
         num_runs: int = 1,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         others = {"beam_width": beam_width, "distinct": bool(distinct)}
         options = SearchOptions(num_particles, num_runs, max_plate_nesting, score, others)
         check_beam_width(beam_width, num_particles)
-        super().__init__(model, options, progress, rule=KeepBest(beam_width, bool(distinct)))
+        super().__init__(model, options, progress, budget, rule=KeepBest(beam_width, bool(distinct)))
 
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:
         return Searched("highest score", scores)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.infer.particle_run import ParticleRun
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.search.search import Search, SearchOptions
@@ -38,6 +39,7 @@ class BestOfN(Search):
         num_runs: R independent runs, executed in one batch. A decision is that of all runs together.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: what the run may spend at most; when it is spent, the search decides by what it has.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -66,9 +68,10 @@ class BestOfN(Search):
         num_runs: int = 1,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         options = SearchOptions(num_particles, num_runs, max_plate_nesting, score, {"weighted": bool(weighted)})
-        super().__init__(model, options, progress)
+        super().__init__(model, options, progress, budget)
         self.weighted = bool(weighted)
 
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:

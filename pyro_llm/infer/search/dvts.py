@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.infer.particle_run import ParticleRun
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.search.search import Search, SearchOptions, check_beam_width
@@ -30,6 +31,7 @@ class DVTS(Search):
         num_runs: R independent runs, executed in one batch. A decision is that of all runs together.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: what the run may spend at most; when it is spent, the search decides by what it has.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -58,10 +60,11 @@ class DVTS(Search):
         num_runs: int = 1,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         options = SearchOptions(num_particles, num_runs, max_plate_nesting, score, {"beam_width": beam_width})
         check_beam_width(beam_width, num_particles)
-        super().__init__(model, options, progress, rule=KeepBestOfSubtrees(beam_width))
+        super().__init__(model, options, progress, budget, rule=KeepBestOfSubtrees(beam_width))
 
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:
         return Searched("highest score", scores)

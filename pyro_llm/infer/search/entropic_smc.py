@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.infer.options import ResamplingName, check_fraction, check_integer
 from pyro_llm.infer.particle_run import ParticleRun
@@ -53,6 +54,7 @@ class EntropicSMC(Search):
         num_runs: R independent runs, executed in one batch. A decision is that of all runs together.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: what the run may spend at most; when it is spent, the search decides by what it has.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -84,6 +86,7 @@ class EntropicSMC(Search):
         num_runs: int = 1,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         max_steps = getattr(model, "max_steps", None) if max_steps is None else max_steps
         if max_steps is None:
@@ -108,7 +111,7 @@ class EntropicSMC(Search):
         }
         options = SearchOptions(num_particles, num_runs, max_plate_nesting, score, others)
         rule = AnnealedResampling(max_steps, ess_threshold, early_phase, annealing, resampling)
-        super().__init__(model, options, progress, rule=rule)
+        super().__init__(model, options, progress, budget, rule=rule)
 
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:
         return Searched("highest score", scores)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.infer.particle_run import ParticleRun
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.search.search import Search, SearchOptions
@@ -27,6 +28,7 @@ class Greedy(Search):
         model: the program.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: what the run may spend at most; when it is spent, the search decides by what it has.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -42,10 +44,15 @@ class Greedy(Search):
     """
 
     def __init__(
-        self, model: Callable[..., Any], *, max_plate_nesting: int = 0, progress: ProgressOption = None
+        self,
+        model: Callable[..., Any],
+        *,
+        max_plate_nesting: int = 0,
+        progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         options = SearchOptions(num_particles=1, max_plate_nesting=max_plate_nesting)
-        super().__init__(model, options, progress, judges=False, greedy=True)
+        super().__init__(model, options, progress, budget, judges=False, greedy=True)
 
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:
         return Searched("votes")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.search_messenger import SearchMessenger
 from pyro_llm.infer.algorithm import Algorithm, Run
@@ -61,6 +62,7 @@ class Search(Algorithm):
         model: the program.
         options: what the search is set to.
         progress: as for `SMC`.
+        budget: as for `SMC`.
         rule: selects whose past is continued; None: each particle goes its own way.
         judges: whether observed factors are asked for.
         greedy: whether latent sites take their most probable value.
@@ -73,12 +75,13 @@ class Search(Algorithm):
         model: Callable[..., Any],
         options: SearchOptions,
         progress: ProgressOption,
+        budget: Budget | None,
         *,
         rule: SelectionRule | None = None,
         judges: bool = True,
         greedy: bool = False,
     ) -> None:
-        super().__init__(model, options, progress)
+        super().__init__(model, options, progress, budget, options.num_runs * options.num_particles)
         self._rule, self._judges, self._greedy = rule, judges, greedy
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.infer.particle_run import ParticleRun
 from pyro_llm.infer.progress import ProgressOption
@@ -37,6 +38,7 @@ class SelfConsistency(Search):
         num_runs: R independent runs, executed in one batch. A decision is that of all runs together.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
+        budget: what the run may spend at most; when it is spent, the search decides by what it has.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -59,11 +61,12 @@ class SelfConsistency(Search):
         num_runs: int = 1,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
+        budget: Budget | None = None,
     ) -> None:
         if votes not in get_args(Votes):
             raise OptionError(f"votes={votes!r}: choose one of {', '.join(map(repr, get_args(Votes)))}.")
         options = SearchOptions(num_particles, num_runs, max_plate_nesting, None, {"votes": votes})
-        super().__init__(model, options, progress, judges=False)
+        super().__init__(model, options, progress, budget, judges=False)
         self.votes = votes
 
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:
