@@ -180,3 +180,11 @@ class PosteriorFileError(PyroLLMError, ValueError):
 
 class ResultsMismatchError(PyroLLMError, ValueError):
     """A file of results, to be continued, holds results of other problems or of other options."""
+
+
+class StudyConfigError(PyroLLMError, ValueError):
+    """A study's configuration names something that does not exist, or lacks or has what it should not."""
+
+
+class StudyFolderError(PyroLLMError, ValueError):
+    """A folder of results holds those of another study, or is in use, or holds none."""

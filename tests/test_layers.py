@@ -11,7 +11,7 @@ import pytest
 import pyro_llm
 
 ROOT = Path(pyro_llm.__file__).parent
-LEAVES = {"budget", "errors", "prices", "run_scope", "rendezvous", "answers", "files", "validation"}
+LEAVES = {"budget", "errors", "prices", "run_scope", "rendezvous", "answers", "files", "jsonl", "validation"}
 MAY_IMPORT = {
     "errors": set(),
     "prices": {"errors", "run_scope", "validation"},
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "rendezvous": set(),
     "answers": set(),
     "files": {"errors"},
+    "jsonl": {"errors"},
     "validation": set(),
     "zoo": LEAVES,
     "ops": LEAVES,
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "diagnostics": LEAVES | {"infer", "ops"},
     "models": LEAVES | {"lm", "rewards", "distributions", "handlers"},
     "raters": LEAVES | {"lm", "rewards", "distributions", "ops", "infer", "diagnostics"},
+    "study": LEAVES | {"lm", "rewards", "models", "ops", "infer", "diagnostics", "zoo"},
 }
 EXCEPTIONS = {
     "lm/load.py": {"zoo"},  # where the embedded weights are
@@ -38,7 +40,7 @@ EXCEPTIONS = {
     "infer/posterior.py": {"diagnostics"},  # inside methods only, tested below
 }
 WITHOUT_PYRO = LEAVES | {"ops", "lm", "rewards", "zoo"}
-WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models", "raters"}
+WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models", "raters", "study"}
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 

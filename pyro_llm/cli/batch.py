@@ -14,10 +14,20 @@ from rich.text import Text
 
 from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.options import SolveOptions
-from pyro_llm.cli.problems import Problem, read_problems, same_answer
-from pyro_llm.cli.results import Result, append, check_problem, check_settings, file_name, finite, mend, read_results
+from pyro_llm.cli.problems import Problem, read_problems
+from pyro_llm.cli.results import (
+    Result,
+    append,
+    check_problem,
+    check_settings,
+    file_name,
+    finite,
+    mend_results,
+    read_results,
+)
 from pyro_llm.errors import OutputPathError, PyroLLMError
 from pyro_llm.files import check_writable
+from pyro_llm.study.grading import same_answer
 
 if TYPE_CHECKING:
     from pyro_llm.infer import Outcome, Posterior
@@ -92,7 +102,7 @@ def _prepare(out: Path | None) -> tuple[Path | None, Path | None]:
 
 def _done(path: Path, options: SolveOptions) -> dict[str, Result]:
     """The results of former calls by id, less those that are to be done again."""
-    if mend(path):
+    if mend_results(path):
         errors.print(
             f"The last line of {path} was cut off, and is dropped.", style="yellow", markup=False, highlight=False,
             soft_wrap=True,

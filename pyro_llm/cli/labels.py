@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pyro_llm.cli.jsonl import read_lines
 from pyro_llm.errors import ProblemFileError
+from pyro_llm.jsonl import read_lines
 from pyro_llm.rewards.log_odds import from_probability
 from pyro_llm.validation import reason
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
-from pyro_llm.cli.jsonl import read_lines
 from pyro_llm.errors import ProblemFileError
+from pyro_llm.jsonl import read_lines
 from pyro_llm.validation import reason
 
 
@@ -66,12 +65,3 @@ def read_problems(path: Path) -> Iterator[tuple[int, Problem]]:
         yield number, problem
     if not seen:
         raise ProblemFileError(f"{str(path)!r} holds no problems: every line is empty.")
-
-
-def same_answer(left: str, right: str) -> bool:
-    """Whether two answers agree, as texts or as numbers ("1,000" is "1000.0")."""
-    left, right = left.strip(), right.strip()
-    try:
-        return left == right or Decimal(left.replace(",", "")) == Decimal(right.replace(",", ""))
-    except InvalidOperation:
-        return False

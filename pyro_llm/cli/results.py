@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pyro_llm.cli.jsonl import read_lines
 from pyro_llm.cli.problems import Problem
-from pyro_llm.errors import OutputPathError, ProblemFileError, ResultsMismatchError
+from pyro_llm.errors import ProblemFileError, ResultsMismatchError
+from pyro_llm.jsonl import append_line, mend, read_lines
 from pyro_llm.validation import reason
 
 MAX_NAME = 80
@@ -82,31 +82,21 @@ def read_results(path: Path) -> list[Result]:
     return results
 
 
-def mend(path: Path) -> bool:
-    """Take off a last line that has no end, as an interrupted call leaves it; whether there was one.
-
-    Of a whole result only the end of the line is missing; it is put there, and nothing taken off.
+def mend_results(path: Path) -> bool:
+    """Take off a last line that an interrupted call has left half written; whether there was one.
 
     Raises:
         OutputPathError: the file cannot be changed.
     """
+    return mend(path, _is_result)
+
+
+def _is_result(line: bytes) -> bool:
     try:
-        if not path.exists():
-            return False
-        with path.open("r+b") as file:
-            content = file.read()
-            if not content or content.endswith(b"\n"):
-                return False
-            start = content.rfind(b"\n") + 1
-            try:
-                Result.model_validate_json(content[start:])
-            except ValidationError:
-                file.truncate(start)
-                return True
-            file.write(b"\n")
-            return False
-    except OSError as error:
-        raise OutputPathError(f"Cannot write to {str(path)!r}: {error.strerror or error}.") from error
+        Result.model_validate_json(line)
+    except ValidationError:
+        return False
+    return True
 
 
 def append(path: Path, result: Result) -> None:
@@ -115,11 +105,7 @@ def append(path: Path, result: Result) -> None:
     Raises:
         OutputPathError: the file cannot be written to.
     """
-    try:
-        with path.open("a", encoding="utf-8") as lines:
-            lines.write(result.model_dump_json() + "\n")
-    except OSError as error:
-        raise OutputPathError(f"Cannot append to {str(path)!r}: {error.strerror or error}.") from error
+    append_line(path, result.model_dump_json())
 
 
 def check_settings(path: Path, results: Iterable[Result], settings: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pyro_llm.cli.results import (
     check_settings,
     file_name,
     finite,
-    mend,
+    mend_results,
     read_results,
 )
 from pyro_llm.errors import OutputPathError, ProblemFileError, ResultsMismatchError
@@ -47,12 +47,12 @@ def test_results_of_others(tmp_path):
 @pytest.mark.parametrize("cut", ["{", '{"id": "b", "problem": "\xe9'.encode("latin-1")])
 def test_a_last_line_that_was_cut_off_is_dropped(tmp_path, cut):
     path = tmp_path / "r.jsonl"
-    assert not mend(path) and not path.exists()
+    assert not mend_results(path) and not path.exists()
     append(path, RESULT)
     whole = path.read_bytes()
-    assert not mend(path)
+    assert not mend_results(path)
     path.write_bytes(whole + (cut if isinstance(cut, bytes) else cut.encode()))
-    assert mend(path)
+    assert mend_results(path)
     assert path.read_bytes() == whole
 
 
@@ -61,12 +61,12 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
     append(path, RESULT)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert not mend(path)
+    assert not mend_results(path)
     assert path.read_bytes() == whole
 
 
 def test_unwritable_results(tmp_path):
-    for use in (mend, lambda path: append(path, RESULT)):
+    for use in (mend_results, lambda path: append(path, RESULT)):
         with pytest.raises(OutputPathError, match="Is a directory"):
             use(tmp_path)
 

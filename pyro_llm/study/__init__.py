@@ -1,0 +1,1 @@
+"""Comparing algorithms at equal budget: problems, algorithms, budgets and seeds, with intervals."""
