@@ -188,3 +188,7 @@ class StudyConfigError(PyroLLMError, ValueError):
 
 class StudyFolderError(PyroLLMError, ValueError):
     """A folder of results holds those of another study, or is in use, or holds none."""
+
+
+class StudyWorkerError(PyroLLMError, RuntimeError):
+    """A process of a study ended before it had done anything, or met an error that is no row's."""

@@ -1,0 +1,151 @@
+"""What a study is: problems, algorithms, budgets and seeds, from a YAML file or from options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from pyro_llm.errors import PyroLLMError, StudyConfigError
+from pyro_llm.lm.decoding import Decoding
+from pyro_llm.models import ReasoningSSM
+from pyro_llm.study.advice import faults
+
+BudgetKind = Literal[
+    "generations", "lm_tokens", "lm_tokens_sampled", "lm_tokens_forwarded", "reward_tokens", "reward_calls", "seconds",
+    "dollars",
+]  # fmt: skip
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSpec(BaseModel):
+    """A language model or a reward: what is loaded, and the options of `load_lm` or `load_reward`.
+
+    Attributes:
+        load: the name.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    load: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the name."""
+        return dict(self.model_extra or {})
+
+
+class AlgorithmSpec(BaseModel):
+    """An algorithm with its options.
+
+    Attributes:
+        algorithm: its name in `pyro_llm.infer`.
+        split: how a budget is divided: sizes such as `num_particles` that are fixed; what remains of the budget goes
+            to the size that is not.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    algorithm: str
+    split: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the algorithm as they are written."""
+        return dict(self.model_extra or {})
+
+
+def _program_fields() -> dict[str, Any]:
+    hints = get_type_hints(ReasoningSSM)
+    fields = [field for field in dataclasses.fields(ReasoningSSM) if field.name not in ("lm", "reward")]
+    return {field.name: (hints[field.name], field.default) for field in fields}
+
+
+ProgramSpec: type[BaseModel] = create_model("ProgramSpec", __base__=_Part, **_program_fields())
+"""The options of `ReasoningSSM`."""
+
+
+def _by_name(value: Any) -> Any:
+    return {"load": value} if isinstance(value, str) else value
+
+
+Model = Annotated[ModelSpec, BeforeValidator(_by_name)]
+
+
+class StudyConfig(_Part):
+    """A study.
+
+    Attributes:
+        name: of the study, and of the folder of its results where no other is given.
+        problems: their source, see `load_problems`.
+        lm: the language model, by name or as `{load: name, ...}` with options of `load_lm`.
+        reward: the same for the reward.
+        program: options of `ReasoningSSM`.
+        answer: how a text's answer is read off, see `load_answer`.
+        grader: what judges a decision, see `load_grader`; None: what fits the source of the problems.
+        algorithms: by the label that they are to have.
+        budgets: sizes by kind.
+        seeds: of the repetitions.
+        variants: by label, other values of the parts above that each is the study of in turn: `{noisy: {reward: ...}}`.
+            Mappings are merged; null takes an entry away.
+        concurrent: how many problems one process works on at a time. More is quicker where populations are small; a
+            row then depends in its last digits, and in its share of common passes, on what ran beside it.
+        reference: the label of the algorithm that the others are held against; the first one if None.
+    """
+
+    name: str = Field(default="study", pattern=r"^[\w][\w .+-]*$")
+    problems: dict[str, Any] = Field(default_factory=lambda: {"set": "abacus"})
+    lm: Model = ModelSpec(load="abacus")
+    reward: Model = ModelSpec(load="abacus")
+    program: ProgramSpec = Field(default_factory=ProgramSpec)  # type: ignore[valid-type]
+    answer: str = "answer"
+    grader: str = "same-answer"
+    algorithms: dict[str, AlgorithmSpec] = Field(min_length=1)
+    budgets: dict[BudgetKind, Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    concurrent: int = Field(default=1, ge=1)
+    reference: str | None = None
+
+    @field_validator("budgets")
+    @classmethod
+    def _sizes(cls, budgets: dict[str, list[float]]) -> dict[str, list[float]]:
+        for kind, sizes in budgets.items():
+            if any(not 0 < size < float("inf") for size in sizes):
+                raise ValueError(f"{kind}: budgets are greater than 0, not {sizes}")
+            if kind == "generations" and any(size != int(size) for size in sizes):
+                raise ValueError(f"generations are whole numbers, not {sizes}")
+        return budgets
+
+    @field_validator("program")
+    @classmethod
+    def _can_be_run(cls, program: Any) -> Any:
+        options = dict(program)
+        ReasoningSSM(None, None, **options)  # type: ignore[arg-type]
+        Decoding(**{field.name: options[field.name] for field in dataclasses.fields(Decoding)})
+        return program
+
+
+def parse_config(raw: Mapping[str, Any]) -> StudyConfig:
+    """Check a configuration, that of each variant too.
+
+    Raises:
+        StudyConfigError: a key is unknown, or a value cannot be.
+
+    Example:
+        >>> parse_config({"algorithms": {"PF": {"algorithm": "SMC"}}, "budgets": {"generations": [4]}}).seeds
+        [0]
+    """
+    if not isinstance(raw, Mapping):
+        raise StudyConfigError(f"A study is a mapping with the keys {', '.join(StudyConfig.model_fields)}.")
+    try:
+        return StudyConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        raise StudyConfigError(faults(error, StudyConfig)) from error
+    except PyroLLMError as error:
+        raise StudyConfigError(f"program: {error}") from error

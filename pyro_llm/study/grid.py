@@ -1,0 +1,183 @@
+"""Every combination of variant, algorithm, budget and seed that a study runs, and the key of each result."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from pyro_llm.errors import OptionError, StudyConfigError
+from pyro_llm.study.advice import unknown
+from pyro_llm.study.algorithms import check_spec, make_algorithm, parameters
+from pyro_llm.study.config import AlgorithmSpec, StudyConfig
+from pyro_llm.study.problem import Problem
+from pyro_llm.study.split import SIZES, DoesNotFit, sizes_for, warmup_of
+from pyro_llm.study.variants import resolve_variants
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The program of a variant, and how what comes out of it is judged.
+
+    Attributes:
+        lm: what `load_lm` is given, its name under `"load"`.
+        reward: what `load_reward` is given, likewise.
+        program: options of `ReasoningSSM`.
+        answer: the name of what reads off an answer.
+        grader: the name of what judges it.
+    """
+
+    lm: dict[str, Any]
+    reward: dict[str, Any]
+    program: dict[str, Any]
+    answer: str
+    grader: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One algorithm with one budget and one seed, in one variant: what is run on every problem.
+
+    Attributes:
+        variant: its label.
+        algorithm: its label.
+        kind: of the budget.
+        budget: its size.
+        seed: of the repetition.
+        method: the algorithm's name in `pyro_llm.infer`.
+        options: what it is made with.
+        setting: the program.
+    """
+
+    variant: str
+    algorithm: str
+    kind: str
+    budget: float
+    seed: int
+    method: str
+    options: dict[str, Any]
+    setting: Setting
+
+    @cached_property
+    def _identity(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def key(self, problem: Problem) -> str:
+        """Names the result on a problem: another for whatever it depends on."""
+        return _digest(self._identity, json.dumps(asdict(problem), sort_keys=True))
+
+    def seed_of(self, problem: Problem) -> int:
+        """The seed of torch's generator: that of the repetition and the problem, shared by all algorithms."""
+        return int(_digest(str(self.seed), problem.source_id)[:8], 16)
+
+    @property
+    def weight(self) -> float:
+        """How much work it is beside the others, roughly: its population."""
+        sizes = [size for name in SIZES if isinstance(size := self.options.get(name), int)]
+        return float(self.budget if self.kind == "generations" else max(sizes, default=1))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A combination that is not run.
+
+    Attributes:
+        algorithm: its label.
+        kind: of the budget.
+        budget: its size.
+        reason: why not.
+    """
+
+    algorithm: str
+    kind: str
+    budget: float
+    reason: str
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def make_grid(config: StudyConfig) -> tuple[list[Cell], list[Skipped]]:
+    """All cells of a study, and the combinations that do not fit.
+
+    Every algorithm is made once with each budget, so that what is wrong with its options is found now.
+
+    Raises:
+        StudyConfigError: an algorithm or an option is unknown, an algorithm fits no budget at all, or two budgets or
+            seeds are the same.
+    """
+    cells: list[Cell] = []
+    skipped: dict[tuple[str, str, float], Skipped] = {}
+    for variant, resolved in resolve_variants(config).items():
+        for label, spec in resolved.algorithms.items():
+            found, misfits = _of_algorithm(variant, label, spec, resolved)
+            cells += found
+            skipped |= {(one.algorithm, one.kind, one.budget): one for one in misfits}
+    if config.reference is not None and config.reference not in config.algorithms:
+        raise StudyConfigError(f"reference: {unknown('algorithm', config.reference, config.algorithms)}")
+    if len({cell._identity for cell in cells}) < len(cells):
+        raise StudyConfigError("Two combinations are the same: a budget or a seed is given twice.")
+    return cells, list(skipped.values())
+
+
+def _of_algorithm(
+    variant: str, label: str, spec: AlgorithmSpec, config: StudyConfig
+) -> tuple[list[Cell], list[Skipped]]:
+    place = f"algorithms: {label}: " if not variant else f"variants: {variant}: algorithms: {label}: "
+    cells, skipped = [], []
+    try:
+        check_spec(spec)
+        for kind, sizes in config.budgets.items():
+            for size in sizes:
+                try:
+                    options = options_for(spec, kind, size)
+                except (DoesNotFit, OptionError) as misfit:
+                    skipped.append(Skipped(label, kind, size, str(misfit)))
+                    continue
+                cells += [
+                    Cell(variant, label, kind, size, seed, spec.algorithm, options, _setting(config))
+                    for seed in config.seeds
+                ]
+    except StudyConfigError as error:
+        raise StudyConfigError(place + str(error)) from error
+    if not cells:
+        raise StudyConfigError(f"{place}it fits no budget of the study: {skipped[0].reason}")
+    return cells, skipped
+
+
+def options_for(spec: AlgorithmSpec, kind: str, size: float) -> dict[str, Any]:
+    """All options of an algorithm that is to spend a budget.
+
+    Raises:
+        DoesNotFit: it cannot.
+        OptionError: an option has a value that it cannot have, in itself or with this budget.
+        StudyConfigError: the entry does not say enough.
+    """
+    algorithm = check_spec(spec)
+    names = parameters(algorithm)
+    sizes = [name for name in names if name in SIZES]
+    if kind != "generations":
+        raise StudyConfigError(f"budgets: {kind}: only generations can be limited so far.")
+    warmup = warmup_of(inspect.signature(algorithm).parameters, spec.options)
+    options = {**spec.options, **sizes_for(int(size), sizes, spec.split, spec.options, warmup)}
+    make_algorithm(spec.algorithm, _no_model, options)
+    return options
+
+
+def _no_model() -> None:
+    """Stands for the program while options are checked."""
+
+
+def _setting(config: StudyConfig) -> Setting:
+    dumped = config.model_dump(mode="json")
+    return Setting(*(dumped[name] for name in ("lm", "reward", "program", "answer", "grader")))
+
+
+def keys_of(cells: Sequence[Cell], problems: Sequence[Problem]) -> set[str]:
+    """The keys of all results of a study."""
+    return {cell.key(problem) for cell in cells for problem in problems}

@@ -1,0 +1,88 @@
+"""How a budget in generations is divided among an algorithm's sizes, whose product it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyro_llm.errors import StudyConfigError
+
+SIZES = ("num_particles", "num_runs", "num_chains", "num_iterations")
+"""Options whose product, iterations of warm-up and rungs of a ladder counted too, is a number of generations."""
+
+
+class DoesNotFit(Exception):
+    """An algorithm cannot spend a budget of this size exactly."""
+
+
+def sizes_for(
+    generations: int, sizes: Sequence[str], fixed: Mapping[str, int], options: Mapping[str, Any], warmup: int = 0
+) -> dict[str, int]:
+    """The sizes with which an algorithm makes so many generations.
+
+    One size is free: the iterations if the particles are fixed, else the particles, else the runs or chains; those
+    that are neither free nor fixed are 1.
+
+    Args:
+        generations: the budget.
+        sizes: those that the algorithm has.
+        fixed: those that are given.
+        options: the others; of a ladder, the number of rungs multiplies the generations too.
+        warmup: iterations that are made before those that are counted.
+
+    Raises:
+        DoesNotFit: there are no such sizes.
+        StudyConfigError: neither the particles nor the iterations are fixed, and there are both.
+
+    Examples:
+        >>> sizes_for(64, ["num_particles", "num_runs"], {}, {})
+        {'num_particles': 64}
+        >>> sizes_for(64, ["num_particles", "num_iterations"], {"num_particles": 16}, {}, warmup=1)
+        {'num_particles': 16, 'num_iterations': 3}
+    """
+    free = _free(sizes, fixed)
+    found = dict(fixed)
+    others = _rungs(options)
+    for name, size in fixed.items():
+        others *= size + (warmup if name == "num_iterations" else 0)
+    if free is None:
+        if others != generations:
+            raise DoesNotFit(f"it makes {others} generations with what is fixed, and not {generations}")
+        return found
+    factor = generations // others
+    if factor * others != generations:
+        raise DoesNotFit(f"{generations} generations are no multiple of the {others} that are fixed")
+    found[free] = factor - (warmup if free == "num_iterations" else 0)
+    if found[free] < 1:
+        raise DoesNotFit(
+            f"{generations} generations are {factor} iterations of {others}, and {warmup} are warm-up: none is left"
+        )
+    return found
+
+
+def _free(sizes: Sequence[str], fixed: Mapping[str, int]) -> str | None:
+    if "num_iterations" in sizes:
+        if "num_particles" not in fixed and "num_iterations" not in fixed:
+            raise StudyConfigError(
+                "say how a budget is divided between particles and iterations: split: {num_particles: 16} gives the "
+                "rest to iterations, split: {num_iterations: 4} to particles."
+            )
+        if "num_iterations" not in fixed:
+            return "num_iterations"
+    return next((name for name in sizes if name not in fixed), None)
+
+
+def _rungs(options: Mapping[str, Any]) -> int:
+    temperatures = options.get("inverse_temperatures")
+    if isinstance(temperatures, Sequence):
+        return len(temperatures)
+    rungs = options.get("num_rungs")
+    return rungs if isinstance(rungs, int) else 1
+
+
+def warmup_of(parameters: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    """The iterations of warm-up, as the options say or by default; 0 where an algorithm has none."""
+    if "warmup" not in parameters:
+        return 0
+    warmup = options.get("warmup", parameters["warmup"].default)
+    return warmup if isinstance(warmup, int) and not isinstance(warmup, bool) and warmup >= 0 else 0
