@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from pyro_llm.cli.budget import read_budget
 from pyro_llm.cli.console import errors
 from pyro_llm.cli.options import SolveOptions
+from pyro_llm.cli.study_commands import bench, bench_report
 from pyro_llm.errors import PyroLLMError
 
 if TYPE_CHECKING:
@@ -248,6 +249,10 @@ def models() -> None:
     from pyro_llm.cli.cards import show_cards
 
     show_cards()
+
+
+app.command()(bench)
+app.command()(bench_report)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Comparing algorithms at equal budget: problems × algorithms × budgets × seeds, resumed, with intervals.
 
-A study is a `StudyConfig` (see `parse_config`, `read_yaml`), `run_study` runs what its folder lacks, `read_study` reads it.
+A study is a `StudyConfig` (see `parse_config`, `read_yaml`); `run_study` runs what its folder lacks, `read_study` reads
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ _HOME = {
     "run_study": "runner",
 }
 
-__all__ = ["Problem", "Row", "Study", "StudyConfig", "load_problems", "parse_config", "read_study", "read_yaml", "run_study"]
+__all__ = [
+    "Problem",
+    "Row",
+    "Study",
+    "StudyConfig",
+    "load_problems",
+    "parse_config",
+    "read_study",
+    "read_yaml",
+    "run_study",
+]
 
 
 def __getattr__(name: str) -> Any:

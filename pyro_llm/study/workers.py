@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -71,7 +72,7 @@ class _Worker:
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True, name="pyro-llm bench")
+        self._process = context.Process(target=_serve, args=(theirs,), name="pyro-llm bench")
         self._process.start()
         theirs.close()
         self.task: Task | None = None
@@ -83,10 +84,8 @@ class _Worker:
     def give(self, task: Task) -> None:
         """Have it work on a task."""
         self.task, self._left = task, {problem.source_id: problem for problem in task.problems}
-        try:
+        with suppress(OSError):  # it has ended; reading what it reports says so
             self.connection.send(task)
-        except OSError:
-            pass  # it has ended; reading what it reports says so
 
     def report(self) -> Iterator[Row]:
         """What it has to say: a row, or that the task is done. Of one that died, rows that say so."""

@@ -61,7 +61,7 @@ def test_bad_files(tmp_path):
 def test_no_answer_is_wrong():
     problem, grader = Problem("1 + 1", "2", "a"), load_grader("same-answer")
     assert [grader.grade(decision, problem) for decision in ("2.0", "3", None)] == [True, False, False]
-    with pytest.raises(StudyConfigError, match="choose one of .*same-answer"):
+    with pytest.raises(StudyConfigError, match=r"choose one of .*same-answer"):
         load_grader("sameanswer")
 
 
