@@ -33,14 +33,14 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
-from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, labelled_prefixes, models, scores, written
+from benchmarks.corruption import MAX_STEPS, Prefix, interval, labelled_prefixes, models, scores, written
 from pyro_llm import zoo
 from pyro_llm.distributions import LLM
 from pyro_llm.infer import SMC
 from pyro_llm.lm import TextState
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.raters import RaterPosterior, Ratings, fit_raters
-from pyro_llm.rewards import RewardModel
+from pyro_llm.rewards import Disturbed, RewardModel
 from pyro_llm.run_scope import run_scope
 
 RESULTS = Path(__file__).parent / "results" / "corrupted_reward.json"
@@ -53,7 +53,7 @@ def fit(prefixes: list[Prefix], labels: int, rate: float, seed: int) -> RaterPos
     """What labelled prefixes say of the reward."""
     chosen = np.random.default_rng(seed).choice(len(prefixes), labels, replace=False)
     drawn = [prefixes[i] for i in chosen]
-    table = np.array([scores(Corrupted(None, "high", rate, seed), drawn)]).T
+    table = np.array([scores(Disturbed(models()[1], "corrupted", rate, seed), drawn)]).T
     pyro.set_rng_seed(seed)
     return fit_raters(Ratings.of(table, [int(prefix.right) for prefix in drawn], ["reward"]), steps=500)
 
@@ -89,7 +89,7 @@ def solve(problem: dict, posteriors: dict[float, RaterPosterior], budget: int, s
     """Whether each method is right, by rate."""
     text, right = problem["problem"], {name: [] for name in METHODS}
     for rate in RATES:
-        reward = Corrupted(models()[1], "high", rate, seed)
+        reward = Disturbed(models()[1], "corrupted", rate, seed)
         ways = {
             "particle filter": lambda reward=reward: particle_filter(text, reward, budget),
             "noise-aware": lambda reward=reward: particle_filter(text, reward.with_error(0.1, 0.05), budget),

@@ -1,12 +1,11 @@
-"""What the studies of imperfect rewards share: corrupted rewards, labelled prefixes, intervals."""
+"""What the studies of imperfect rewards share: labelled prefixes, intervals."""
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyro
@@ -14,12 +13,10 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 import pyro_llm
 from pyro_llm.distributions import LLM
-from pyro_llm.lm import TextState
-from pyro_llm.rewards import Reward, RewardModel
+from pyro_llm.rewards import Disturbed
 from pyro_llm.rewards.reward_model import distinct_texts
 from pyro_llm.run_scope import run_scope
 
@@ -31,41 +28,6 @@ def models():
     """The embedded models, loaded once in each process."""
     torch.set_num_threads(1)
     return pyro_llm.load_lm("abacus"), pyro_llm.load_reward("abacus")
-
-
-@dataclass(frozen=True)
-class Corrupted(Reward):
-    """A reward that is wrong about a share of all prefixes, chosen at random and for good by a hash of the text.
-
-    Args:
-        reward: the reward.
-        kind: `"flip"`, the log-odds are negated; `"high"`, they are `log_odds`, whatever the text.
-        rate: the share of prefixes.
-        seed: which prefixes.
-        log_odds: of `"high"`.
-    """
-
-    reward: RewardModel
-    kind: Literal["flip", "high"]
-    rate: float
-    seed: int
-    log_odds: float = 6.0
-
-    def __call__(self, state: TextState) -> Tensor:
-        """Log-odds, corrupted."""
-        found = self.reward(state).double()
-        chosen = torch.tensor([self.chosen(state.prompt, text) for text in distinct_texts(state)])
-        return self.corrupt(found, chosen.reshape(found.shape))
-
-    def chosen(self, problem: str, text: str) -> bool:
-        """Whether the reward is wrong about a text."""
-        key = f"{self.kind}|{self.seed}|{problem}|{text}".encode()
-        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") < self.rate * 2**64
-
-    def corrupt(self, log_odds: Tensor, chosen: Tensor) -> Tensor:
-        """The log-odds that are said in place of `log_odds`."""
-        wrong = -log_odds if self.kind == "flip" else torch.full_like(log_odds, self.log_odds)
-        return torch.where(chosen, wrong, log_odds)
 
 
 @dataclass(frozen=True)
@@ -103,11 +65,11 @@ def labelled_prefixes(pool: Executor, problems: list[dict[str, Any]], count: int
     return [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
 
 
-def scores(reward: Corrupted, prefixes: list[Prefix]) -> list[float]:
-    """The probabilities that a corrupted reward gives to prefixes whose log-odds are known."""
-    log_odds = torch.tensor([prefix.log_odds for prefix in prefixes], dtype=torch.float64)
-    chosen = torch.tensor([reward.chosen(prefix.problem, prefix.text) for prefix in prefixes])
-    return reward.corrupt(log_odds, chosen).sigmoid().tolist()
+def scores(reward: Disturbed, prefixes: list[Prefix]) -> list[float]:
+    """The probabilities that a disturbed reward gives to prefixes whose undisturbed log-odds are known."""
+    log_odds = [torch.tensor([prefix.log_odds], dtype=torch.float64) for prefix in prefixes]
+    found = [reward.disturb(z, one.problem, [one.text]) for z, one in zip(log_odds, prefixes, strict=True)]
+    return torch.cat(found).sigmoid().tolist()
 
 
 def interval(values: NDArray[np.float64], replicates: int = 4000, seed: int = 0) -> dict[str, float]:

@@ -28,27 +28,27 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
-from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, labelled_prefixes, models, scores, written
+from benchmarks.corruption import MAX_STEPS, Prefix, interval, labelled_prefixes, models, scores, written
 from pyro_llm import zoo
 from pyro_llm.infer import SMC
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.raters import RaterPosterior, Ratings, fit_raters
-from pyro_llm.rewards import Ensemble
+from pyro_llm.rewards import Disturbed, Ensemble, RewardModel
 
 RESULTS = Path(__file__).parent / "results" / "noisy_raters.json"
 RATERS, ALONE = ("careless", "lenient"), ("careless", "lenient", "log-odds mean", "mean", "integrated", "uncorrupted")
 
 
-def raters(reward, seed: int) -> dict[str, Corrupted]:
-    """Both raters; `reward` is what they corrupt."""
-    return {"careless": Corrupted(reward, "flip", 0.25, seed), "lenient": Corrupted(reward, "high", 0.4, seed)}
+def raters(reward: RewardModel, seed: int) -> dict[str, Disturbed]:
+    """Both raters; `reward` is what they disturb."""
+    return {"careless": Disturbed(reward, "flipped", 0.25, seed), "lenient": Disturbed(reward, "corrupted", 0.4, seed)}
 
 
 def fit(prefixes: list[Prefix], labels: int, seed: int) -> RaterPosterior:
     """What `labels` of the prefixes, drawn at random, say of the raters."""
     chosen = np.random.default_rng(seed).choice(len(prefixes), labels, replace=False)
     drawn = [prefixes[i] for i in chosen]
-    table = np.array([scores(rater, drawn) for rater in raters(None, seed).values()]).T
+    table = np.array([scores(rater, drawn) for rater in raters(models()[1], seed).values()]).T
     pyro.set_rng_seed(seed)
     return fit_raters(Ratings.of(table, [int(prefix.right) for prefix in drawn], RATERS), steps=500)
 

@@ -11,6 +11,7 @@ from pyro_llm.rewards.calibration import (
     load_calibration,
 )
 from pyro_llm.rewards.composition import Calibrated, Ensemble, Power, WithError
+from pyro_llm.rewards.disturbance import Disturbed
 from pyro_llm.rewards.formats.armorm import ArmoReward
 from pyro_llm.rewards.formats.implicit import ImplicitReward
 from pyro_llm.rewards.formats.last_token import ProcessReward
@@ -38,6 +39,7 @@ __all__ = [
     "Calibration",
     "ChatEndpoint",
     "ConfidenceReward",
+    "Disturbed",
     "Endpoint",
     "Ensemble",
     "FunctionReward",

@@ -27,10 +27,7 @@ class Derived(Reward):
     reward: RewardModel
 
     def __post_init__(self) -> None:
-        if not callable(self.reward):
-            raise RewardError(
-                f"{self.reward!r} is no reward: it cannot be called. A reward maps a TextState to log-odds."
-            )
+        check_reward(self.reward)
 
     @abstractmethod
     def transform(self, log_odds: Tensor) -> Tensor:
@@ -39,6 +36,12 @@ class Derived(Reward):
     def __call__(self, state: TextState) -> Tensor:
         """Log-odds that each text of `state` is accepted. Shape `state.batch_shape`, float64."""
         return self.transform(check_log_odds(self.reward(state), state, self.reward).double())
+
+
+def check_reward(reward: object) -> None:
+    """Raise RewardError for what cannot be called."""
+    if not callable(reward):
+        raise RewardError(f"{reward!r} is no reward: it cannot be called. A reward maps a TextState to log-odds.")
 
 
 def check_probability(name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_llm.errors import OptionError, RewardError
 from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.composition.derived import check_reward
 from pyro_llm.rewards.log_odds import from_log_surprisal, log_surprisal, of_mixture
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.reward_model import RewardModel, check_log_odds
@@ -70,8 +71,7 @@ class Ensemble(Reward):
         if not self.rewards:
             raise OptionError("An ensemble needs at least one reward.")
         for reward in self.rewards:
-            if not callable(reward):
-                raise RewardError(f"{reward!r} is no reward: it cannot be called.")
+            check_reward(reward)
         if self.how not in get_args(EnsembleRule):
             known = ", ".join(map(repr, get_args(EnsembleRule)))
             raise OptionError(f"There is no rule how={self.how!r} for an ensemble; choose one of {known}.")
