@@ -243,6 +243,19 @@ def review(
     review_run(run, votes or run.with_suffix(".votes.jsonl"), rater, count, reliability, raters, out)
 
 
+@app.command("bench-check")
+def bench_check(
+    file: Annotated[Path, typer.Argument(help="Problems with solutions and answers as JSONL, MATH500 say.")],
+    solution: Annotated[str, typer.Option(help="Field of the solution.")] = "solution",
+    answer: Annotated[str, typer.Option(help="Field of the right answer.")] = "answer",
+    id: Annotated[str, typer.Option(help="Field that names the problem.")] = "unique_id",
+) -> None:
+    """Grade a data set's own solutions against its answers, and list those that are not simply the same."""
+    from pyro_llm.cli.bench_check import check_file
+
+    raise typer.Exit(check_file(file, solution, answer, id))
+
+
 @app.command()
 def models() -> None:
     """Show the embedded models with their measured figures."""

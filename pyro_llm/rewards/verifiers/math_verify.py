@@ -54,10 +54,7 @@ class MathVerifyReward(IsolatedReward):
         check_probability("no_answer", self.no_answer)
         if not isinstance(self.reference, str) or not self.reference.strip():
             raise OptionError(f"reference={self.reference!r}: give the right answer as a text.")
-        if find_spec("math_verify") is None:
-            raise MissingExtraError(
-                "A reference answer as a reward needs the package math-verify: pip install 'pyro-llm[verifiers]'."
-            )
+        check_installed("A reference answer as a reward")
 
     def items(self, state: TextState) -> list[str | None]:
         """The answers that the texts since the prompt state."""
@@ -74,26 +71,47 @@ class MathVerifyReward(IsolatedReward):
 
     def make(self) -> Callable[[], Callable[[str], Any]]:
         """What reads the reference once in the other process."""
-        reference, with_unit, functions = self.reference, _WITH_UNIT, _FUNCTIONS
+        reference, make_reader = self.reference, reader()
 
-        # It refers to nothing of this module but its own variables: the other process would import torch with it.
         def make_check() -> Callable[[str], bool]:
-            import logging
+            from math_verify import verify
 
-            from math_verify import parse, verify
-
-            logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-
-            def read(statement: str) -> list[Any]:
-                statement = statement.strip()
-                number = with_unit.fullmatch(statement)
-                if number and functions.isdisjoint(number["unit"].lower().split()):
-                    statement = number["number"]
-                return list(parse(f"${statement.strip('$')}$", parsing_timeout=None))
-
+            read = make_reader()
             gold = read(reference)
             if not gold:
                 raise ValueError(f"math-verify cannot read the reference {reference!r}")
             return lambda statement: bool(verify(gold, read(statement), timeout_seconds=None))
 
         return make_check
+
+
+def reader() -> Callable[[], Callable[[str], list[Any]]]:
+    """What makes, in another process, the function by which math-verify reads an answer; it reads `[]` if it cannot.
+
+    It refers to nothing of this module but its own variables: the other process would import torch with it.
+    """
+    with_unit, functions = _WITH_UNIT, _FUNCTIONS
+
+    def make_reader() -> Callable[[str], list[Any]]:
+        import logging
+
+        from math_verify import parse
+
+        logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+
+        def read(statement: str) -> list[Any]:
+            statement = statement.strip()
+            number = with_unit.fullmatch(statement)
+            if number and functions.isdisjoint(number["unit"].lower().split()):
+                statement = number["number"]
+            return list(parse(f"${statement.strip('$')}$", parsing_timeout=None))
+
+        return read
+
+    return make_reader
+
+
+def check_installed(what: str) -> None:
+    """Raise MissingExtraError if `what` cannot be had for lack of math-verify."""
+    if find_spec("math_verify") is None:
+        raise MissingExtraError(f"{what} needs the package math-verify: pip install 'pyro-llm[verifiers]'.")

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pyro_llm.errors import StudyConfigError
+from pyro_llm.study.grading.math_verify import MathVerifyGrader
+from pyro_llm.study.grading.reasoning_gym import ReasoningGymGrader
 from pyro_llm.study.grading.same_answer import SameAnswer, same_answer
 from pyro_llm.study.problem import Problem
 
-__all__ = ["GRADERS", "Grader", "SameAnswer", "load_grader", "same_answer"]
+__all__ = ["GRADERS", "Grader", "MathVerifyGrader", "ReasoningGymGrader", "SameAnswer", "load_grader", "same_answer"]
 
 
 class Grader(Protocol):
@@ -20,7 +22,11 @@ class Grader(Protocol):
         ...
 
 
-GRADERS: dict[str, Callable[[], Grader]] = {"same-answer": SameAnswer}
+GRADERS: dict[str, Callable[[], Grader]] = {
+    "same-answer": SameAnswer,
+    "math-verify": MathVerifyGrader,
+    "reasoning-gym": ReasoningGymGrader,
+}
 """From the name of a grader in a configuration to what makes it."""
 
 

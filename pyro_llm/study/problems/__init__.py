@@ -11,14 +11,15 @@ from typing import Any
 
 from pyro_llm.errors import StudyConfigError
 from pyro_llm.study.problem import Problem
-from pyro_llm.study.problems.embedded import problems_of_set
 from pyro_llm.study.problems.lines import problems_of_file
+from pyro_llm.study.problems.reasoning_gym import problems_of_task
+from pyro_llm.study.problems.sets import problems_of_set
 
 __all__ = ["SOURCES", "load_problems"]
 
 Source = Callable[[Mapping[str, Any]], list[Problem]]
 
-SOURCES: dict[str, Source] = {"set": problems_of_set, "file": problems_of_file}
+SOURCES: dict[str, Source] = {"set": problems_of_set, "file": problems_of_file, "task": problems_of_task}
 """From the key that names a source to what reads it."""
 
 

@@ -10,8 +10,8 @@ from pyro_llm.study.problem import Problem
 from pyro_llm.study.problems.spec import ProblemSpec
 
 
-class SetSpec(ProblemSpec):
-    """A built-in set.
+class EmbeddedSpec(ProblemSpec):
+    """The set of an embedded model.
 
     Attributes:
         set: its name, that of an embedded model.
@@ -20,13 +20,13 @@ class SetSpec(ProblemSpec):
     set: str
 
 
-def problems_of_set(spec: Mapping[str, Any]) -> list[Problem]:
+def problems_of_embedded(spec: Mapping[str, Any]) -> list[Problem]:
     """The published test problems of an embedded model.
 
     Raises:
         StudyConfigError: an option is wrong.
         UnknownModelError: there is no such set.
     """
-    options = SetSpec.of(spec)
+    options = EmbeddedSpec.of(spec)
     found = zoo.problems(options.set)
     return options.choose([Problem(one["problem"], one["answer"], str(one["id"])) for one in found])
