@@ -122,6 +122,8 @@ def _sample_stats(posterior: Posterior) -> xr.Dataset:
     if not posterior.is_search:
         by_chain = {"log_marginal_likelihood": posterior.log_evidence.numpy(), "ess": posterior.ess().numpy()}
     variables = {name: (PARTICLE, values) for name, values in by_particle.items()}
+    if posterior.chains is not None and posterior.chains.iterations is not None:
+        variables["iteration"] = (("draw",), posterior.chains.iterations)
     return xr.Dataset(
         variables | {name: ("chain", values) for name, values in by_chain.items()}, coords=_particles(posterior)
     )

@@ -45,7 +45,8 @@ def to_html(posterior: Posterior) -> str:
 def title(posterior: Posterior) -> str:
     """Algorithm and size."""
     kind = "Search" if posterior.is_search else "Posterior"
-    run, particles = ("run", "particles") if posterior.chains is None else ("chain", "draws")
+    run = "run" if posterior.chains is None else "chain"
+    particles = "particles" if posterior.chains is None or posterior.has_populations else "draws"
     runs = f"{posterior.num_runs} {run}{'s' if posterior.num_runs > 1 else ''}"
     algorithm = posterior.settings.get("algorithm", "inference")
     return f"{kind} by {algorithm}: {runs} × {posterior.num_particles} {particles}"
@@ -54,7 +55,7 @@ def title(posterior: Posterior) -> str:
 def rows(posterior: Posterior) -> list[tuple[str, list[str]]]:
     """Labelled lines of a summary."""
     table = _of_search(posterior) if posterior.is_search else _of_evidence(posterior)
-    if posterior.chains is None and not posterior.is_search:
+    if posterior.has_populations or (posterior.chains is None and not posterior.is_search):
         table.append(("ESS", [f"{_by_run(posterior.ess().tolist(), '.1f', only=True)} of {posterior.num_particles}"]))
     elif posterior.chains is not None:
         table.append(("updates", _updates(posterior)))

@@ -50,7 +50,7 @@ def plot(posterior: Posterior, run: int = 0) -> Figure:
     figure = new_figure(13 if with_answers else 9, 7)
     mosaic: Any = [["answers", "ess"], ["answers", "ancestry"]] if with_answers else [["ess"], ["ancestry"]]
     axes = figure.subplot_mosaic(mosaic, width_ratios=[2, 3] if with_answers else None, height_ratios=[2, 5])
-    if posterior.chains is not None:
+    if posterior.chains is not None and not posterior.has_populations:
         if with_answers:
             plot_answers(posterior, axes["answers"])
         plot_chains(posterior, axes["ess"], axes["ancestry"], run=run)

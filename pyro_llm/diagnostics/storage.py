@@ -129,7 +129,8 @@ def _chains(tree: xr.DataTree) -> MarkovChains | None:
             round_trips=ladder["round_trips"].values,
             log_likelihood=ladder["log_likelihood"].values,
         )
-    return MarkovChains(sample_stats["lowest_ess"].values, sample_stats["resamplings"].values, tempering)
+    iterations = sample_stats["iteration"].values if "iteration" in sample_stats else None
+    return MarkovChains(sample_stats["lowest_ess"].values, sample_stats["resamplings"].values, tempering, iterations)
 
 
 def _step_stats(smc: xr.Dataset) -> StepStats:

@@ -25,6 +25,25 @@ from pyro_llm.run_scope import BudgetSpent, begin_generations
 
 
 @dataclass(frozen=True)
+class SweptParticles:
+    """All N particles of one sweep, for each of R runs.
+
+    Attributes:
+        samples: values by latent and deterministic site. Each `[R, N, ...]`.
+        returns: the part of the program's return value that belongs to each particle, run after run. Length R N.
+        log_weights: normalised in each run. Float64 `[R, N]`.
+        log_prior: log-probability of each particle's latent values. Float64 `[R, N]`.
+        log_likelihood: of the observations given each particle, not tempered. Float64 `[R, N]`.
+    """
+
+    samples: dict[str, Tensor]
+    returns: list[Any]
+    log_weights: Tensor
+    log_prior: Tensor
+    log_likelihood: Tensor
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What one sweep leaves behind: one draw for each of R runs.
 
@@ -38,6 +57,7 @@ class Sweep:
         lowest_ess: the lowest effective sample size of any step. Float64 `[R]`.
         resamplings: how often each run was resampled. Int64 `[R]`.
         observed: observed values by site.
+        particles: all of them, where they are kept.
     """
 
     reference: Reference
@@ -49,6 +69,7 @@ class Sweep:
     lowest_ess: Tensor
     resamplings: Tensor
     observed: dict[str, Tensor]
+    particles: SweptParticles | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,7 @@ class ConditionalSMC:
         max_plate_nesting: how many vectorised plates the program nests.
         draw_slots: the source of randomness of ancestors and of the final choice.
         on_step: called after each factor.
+        keeps_particles: whether a sweep leaves all its particles, and not the draws alone.
     """
 
     model: Callable[..., Any]
@@ -77,6 +99,7 @@ class ConditionalSMC:
     max_plate_nesting: int = 0
     draw_slots: SlotDraw = independent_slots
     on_step: Callable[[StepReport], None] | None = None
+    keeps_particles: bool = False
 
     def sweep(
         self,
@@ -172,14 +195,25 @@ class ConditionalSMC:
         history = population.history()
         log_factors = population.log_factors()
         log_likelihood = sum(log_factors, torch.zeros(shape, dtype=torch.float64))
+        samples, log_prior = messenger.samples(), messenger.log_prior()
+        particles = None
+        if self.keeps_particles:
+            particles = SweptParticles(
+                samples=samples,
+                returns=[particle_value(by_run, *divmod(i, shape[1]), shape) for i in range(population.size)],
+                log_weights=population.normalised_log_weights(),
+                log_prior=log_prior,
+                log_likelihood=log_likelihood,
+            )
         return Sweep(
             reference=messenger.take(chosen),
-            samples={name: value[runs, chosen] for name, value in messenger.samples().items()},
+            samples={name: value[runs, chosen] for name, value in samples.items()},
             returns=[particle_value(by_run, run, slot, shape) for run, slot in enumerate(chosen.tolist())],
-            log_prior=messenger.log_prior()[runs, chosen],
+            log_prior=log_prior[runs, chosen],
             log_likelihood=log_likelihood[runs, chosen],
             log_evidence=population.log_evidence(),
             lowest_ess=history.ess.amin(-1) if log_factors else torch.full((self.num_runs,), float(self.num_particles)),
             resamplings=history.resampled.sum(-1),
             observed=messenger.observed(),
+            particles=particles,
         )

@@ -30,17 +30,22 @@ class Tempering:
 
 @dataclass(frozen=True, eq=False)
 class MarkovChains:
-    """Marks a posterior whose runs are Markov chains and whose particles are successive draws, equally weighted.
+    """Marks a posterior whose runs are Markov chains.
+
+    Its particles are successive draws, equally weighted; or, where `iterations` is set, all those of the sweeps that
+    made the draws, weighted.
 
     Attributes:
         lowest_ess: the lowest effective sample size of any step of the sweep that made the draw. `[R, N]`.
         resamplings: how often the population was resampled in that sweep. Int64 `[R, N]`.
         tempering: of parallel tempering, its ladder.
+        iterations: which of the iterations that count each particle was made in; None: one draw for each. Int64 `[N]`.
     """
 
     lowest_ess: NDArray[np.float64]
     resamplings: NDArray[np.int64]
     tempering: Tempering | None = None
+    iterations: NDArray[np.int64] | None = None
 
 
 def update_rates(samples: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
@@ -13,9 +13,12 @@ from pyro_llm.infer.algorithm import Algorithm
 from pyro_llm.infer.chain_posterior import chain_posterior
 from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
 from pyro_llm.infer.options import ParticleOptions, check_integer
+from pyro_llm.infer.population_posterior import population_posterior
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.run_scope import BudgetSpent, budget_is_spent
+
+Kept = Literal["draw", "population"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,39 @@ class GibbsOptions:
         )
 
 
+@dataclass(frozen=True)
+class ScheduleOptions(GibbsOptions):
+    """Those of `ParticleGibbs` that `ParallelTempering` has not.
+
+    Attributes:
+        schedule: the particles of the iterations in turn, warm-up first, the last going on; `num_particles` is the
+            largest. None: the same of all.
+        keep: what of a sweep the posterior holds.
+    """
+
+    schedule: tuple[int, ...] | None = None
+    keep: Kept = "draw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule is not None and len(self.schedule) > self.warmup + self.num_iterations:
+            raise OptionError(
+                f"num_particles={list(self.schedule)!r}: there are {self.warmup} + {self.num_iterations} iterations, "
+                "with warm-up; give no more numbers."
+            )
+        if self.keep not in get_args(Kept):
+            raise OptionError(f"keep={self.keep!r}: choose {' or '.join(map(repr, get_args(Kept)))}.")
+
+    def settings(self) -> dict[str, Any]:
+        """The options as they are reported; a schedule if there is one."""
+        return {name: value for name, value in super().settings().items() if value is not None}
+
+    def sizes(self) -> list[int]:
+        """The number of particles of each iteration."""
+        schedule = list(self.schedule or (self.num_particles,))
+        return schedule + [schedule[-1]] * (self.warmup + self.num_iterations - len(schedule))
+
+
 class ParticleGibbs(Algorithm):
     r"""Markov chains of whole executions, each drawn by SMC conditioned on the one before it.
 
@@ -81,8 +117,14 @@ class ParticleGibbs(Algorithm):
 
     Proposals and twists of the program guide the particles as they do in `SMC`; the invariant law is the same.
 
+    The number of particles may change from one iteration to the next by a schedule fixed beforehand: each kernel leaves
+    the posterior invariant, whatever its N. A wide first iteration finds explanations, narrow ones improve on them.
+
     The posterior's runs are the chains and its particles the successive draws, all of equal weight; chains are pooled
-    equally. Its `log_evidence` is the unbiased estimate of each chain's first iteration: later ones give none.
+    equally. With `keep="population"` its particles are all those of all sweeps, by their weights: the draw is one of
+    them chosen by weight, so that estimates keep their expectation and lose the variance of the choice (Andrieu et al.,
+    2010, on the use of all particles), which for few iterations is most of it. Either way `log_evidence` is the
+    unbiased estimate of each chain's first iteration: later ones give none.
 
     One iteration costs as much as an SMC run of N particles: the reference is not scored by the language model again,
     but slot 0's own draw is made and discarded, so of N particles' tokens N - 1 are of use; all N texts are judged by
@@ -92,12 +134,15 @@ class ParticleGibbs(Algorithm):
 
     Args:
         model: the program, which is executed on all particles of all chains at once.
-        num_particles: N in each chain, the reference among them. At least 2.
+        num_particles: N in each chain, the reference among them. At least 2. Or those of the iterations in turn,
+            warm-up first, the last number going on: `[64, 16]`.
         num_iterations: draws of each chain.
         num_chains: independent chains, executed in one batch.
         warmup: iterations that are discarded before these. The first iteration is not yet a draw of the Markov chain;
             0 keeps it.
         ancestor_sampling: whether to draw the reference's past anew.
+        keep: what the posterior holds of each sweep: its `"draw"`, or its whole `"population"`, a sweep counting in
+            proportion to its number of particles.
         ess_threshold: as for `SMC`.
         max_plate_nesting: as for `SMC`.
         progress: as for `SMC`.
@@ -125,24 +170,32 @@ class ParticleGibbs(Algorithm):
         True
     """
 
-    options: GibbsOptions
+    options: ScheduleOptions
 
     def __init__(
         self,
         model: Callable[..., Any],
-        num_particles: int,
+        num_particles: int | Sequence[int],
         num_iterations: int,
         *,
         num_chains: int = 1,
         warmup: int = 1,
         ancestor_sampling: bool = False,
+        keep: Kept = "draw",
         ess_threshold: float = 0.5,
         max_plate_nesting: int = 0,
         progress: ProgressOption = None,
         budget: Budget | None = None,
     ) -> None:
-        options = GibbsOptions(
-            num_particles=num_particles,
+        schedule = None if isinstance(num_particles, int | float | str) else tuple(num_particles)
+        if schedule == ():
+            raise OptionError("num_particles=[]: give at least one number of particles.")
+        for size in schedule or ():
+            check_integer("num_particles", size, at_least=2)
+        options = ScheduleOptions(
+            num_particles=num_particles if schedule is None else max(schedule),  # type: ignore[arg-type]
+            schedule=schedule,
+            keep=keep,
             num_iterations=num_iterations,
             num_chains=num_chains,
             warmup=warmup,
@@ -164,11 +217,12 @@ class ParticleGibbs(Algorithm):
         options = self.options
         with self._running(args, kwargs) as run:
             kernel = options.kernel(self.model, options.num_chains, run.on_step)
+            kernel = replace(kernel, keeps_particles=options.keep == "population")
             sweeps: list[Sweep] = []
             reference: Reference | None = None
-            for iteration in range(options.warmup + options.num_iterations):
+            for iteration, size in enumerate(options.sizes()):
                 try:
-                    sweep = kernel.sweep(args, kwargs, reference)
+                    sweep = replace(kernel, num_particles=size).sweep(args, kwargs, reference)
                 except BudgetSpent:
                     break
                 reference = sweep.reference
@@ -179,4 +233,6 @@ class ParticleGibbs(Algorithm):
                 if budget_is_spent():
                     break
             sweeps = sweeps or [sweep]
+        if options.keep == "population":
+            return population_posterior(sweeps, log_evidence, run.cost, self._reported(run))
         return chain_posterior(sweeps, range(options.num_chains), log_evidence, run.cost, self._reported(run))

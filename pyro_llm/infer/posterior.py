@@ -34,9 +34,9 @@ class Posterior(Weighted):
 
     Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
     pooled in proportion to it, and their spread gives the error bars (where runs were exchanged, that of the runs that
-    they descend from). If `chains` is set, runs are Markov chains, particles are successive draws of equal weight, and
-    chains are pooled equally. If `is_search`, particles have scores and no weights: what needs weights raises
-    `NoWeightsError`.
+    they descend from). If `chains` is set, runs are Markov chains, particles are successive draws of equal weight (or
+    whole weighted populations), and chains are pooled equally. If `is_search`, particles have scores and no weights:
+    what needs weights raises `NoWeightsError`.
 
     Attributes:
         samples: latent sites by name, each `[R, N, ...]`; texts as token ids, padded on the right with -1.
@@ -145,8 +145,16 @@ class Posterior(Weighted):
         """Log joint density of each particle and the observations. Float64 `[R, N]`."""
         return self.log_prior + self.log_likelihood
 
+    @property
+    def has_populations(self) -> bool:
+        """Whether it holds the weighted populations of a Markov chain's sweeps."""
+        return self.chains is not None and self.chains.iterations is not None
+
     def update_rates(self) -> dict[str, Tensor]:
-        """How often each site's value differs from that of the draw before, by Markov chain. Each float64 `[R]`."""
+        """How often each site's value differs from that of the draw before, by Markov chain. Each float64 `[R]`.
+
+        Whole populations (`keep="population"`) are no successive draws: theirs mean nothing.
+        """
         return update_rates(self.samples)
 
     def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:

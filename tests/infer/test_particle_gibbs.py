@@ -234,3 +234,62 @@ def test_plates_inside_the_program():
     before = torch.cat([torch.zeros(1, 2, 20, 3), x[:-1]])
     log_prior = dist.Normal(before, 1.0).log_prob(x).sum(0).sum(-1)
     torch.testing.assert_close(posterior.log_prior, log_prior.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_populations_hold_the_draws(tmp_path):
+    options = {"num_chains": 2, "warmup": 1, "ess_threshold": 1.0, "progress": False}
+
+    def run(keep):
+        pyro.set_rng_seed(3)
+        return ParticleGibbs(reasoning(), [6, 4, 3], 3, keep=keep, **options).run("write")
+
+    draws, populations = run("draw"), run("population")
+    assert (draws.num_particles, populations.num_particles) == (3, 4 + 3 + 3)
+    torch.testing.assert_close(populations.log_weights.exp().sum(1), torch.ones(2).double())
+    iterations = populations.chains.iterations
+    assert iterations.tolist() == [0] * 4 + [1] * 3 + [2] * 3
+    for run, draw in itertools.product(range(2), range(3)):
+        texts = populations.texts[run, iterations == draw]
+        assert draws.texts[run, draw] in texts
+        weights = populations.log_weights[run].exp()[torch.from_numpy(iterations == draw)]
+        assert float(weights.sum()) == pytest.approx([0.4, 0.3, 0.3][draw])
+        slot = list(texts).index(draws.texts[run, draw])
+        assert weights[slot] > 0
+        position = int(np.flatnonzero(iterations == draw)[slot])
+        assert populations.log_likelihood[run, position] == draws.log_likelihood[run, draw]
+        assert populations.log_prior[run, position] == pytest.approx(float(draws.log_prior[run, draw]))
+    assert torch.equal(draws.log_evidence, populations.log_evidence)
+    assert populations.settings["schedule"] == (6, 4, 3) and populations.settings["num_particles"] == 6
+    assert "2 chains × 10 particles" in repr(populations) and "ESS" in repr(populations)
+    populations.plot().savefig(tmp_path / "populations.png")
+    populations.to_arviz()
+    populations.save(tmp_path / "populations.nc")
+    loaded = load(tmp_path / "populations.nc")
+    assert repr(loaded) == repr(populations) and loaded.has_populations
+    np.testing.assert_array_equal(loaded.chains.iterations, iterations)
+    assert loaded.marginal() == populations.marginal()
+
+
+def test_a_schedule_of_one_number_is_that_number():
+    def run(num_particles):
+        pyro.set_rng_seed(1)
+        return ParticleGibbs(chain, num_particles, 6, progress=False).run().returns
+
+    assert torch.equal(run(4), run([4]))
+    assert torch.equal(run(4), run([4] * 7))
+    assert not torch.equal(run(4), run([4, 3]))
+
+
+@pytest.mark.parametrize(
+    ("num_particles", "options", "message"),
+    [
+        ([], {}, "num_particles="),
+        ([8, 1], {}, "num_particles=1"),
+        ([8, 2.0], {}, "num_particles=2.0"),
+        ([8] * 7, {}, "1 \\+ 5 iterations"),
+        (4, {"keep": "all"}, "keep='all'"),
+    ],
+)
+def test_options_of_schedules(num_particles, options, message):
+    with pytest.raises(OptionError, match=message):
+        ParticleGibbs(chain, num_particles, 5, **options)
