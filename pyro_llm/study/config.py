@@ -40,19 +40,22 @@ class ModelSpec(BaseModel):
         return dict(self.model_extra or {})
 
 
+_Size = Annotated[int, Field(ge=1)]
+
+
 class AlgorithmSpec(BaseModel):
     """An algorithm with its options.
 
     Attributes:
         algorithm: its name in `pyro_llm.infer`.
         split: how a budget is divided: sizes such as `num_particles` that are fixed; what remains of the budget goes
-            to the size that is not.
+            to the size that is not. A list of particles is a schedule, scaled to the budget.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     algorithm: str
-    split: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    split: dict[str, _Size | Annotated[list[_Size], Field(min_length=1)]] = Field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro_llm.answers import answer
-from pyro_llm.errors import AllParticlesDeadError, StudyConfigError
+from pyro_llm.errors import AllParticlesDeadError, NoWeightsError, StudyConfigError
 from pyro_llm.infer import Posterior
 from pyro_llm.study.advice import unknown
 
@@ -30,7 +30,7 @@ def load_answer(name: str) -> ReadAnswer:
 
 def decide(posterior: Posterior, read: ReadAnswer) -> str | None:
     """The answer that the algorithm gives; None where it has found none."""
-    return next((value for value in posterior.marginal(read) if value is not None), None)
+    return posterior.decision(read)
 
 
 def facts(posterior: Posterior, read: ReadAnswer) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def facts(posterior: Posterior, read: ReadAnswer) -> dict[str, Any]:
     decision = decide(posterior, read)
     return {
         "decision": decision,
-        "probability": posterior.marginal(read).get(decision),
+        "probability": None if posterior.is_search else posterior.marginal(read).get(decision),
         "ess": _or_none(lambda: float(posterior.ess().mean())) if posterior.chains is None else None,
         "log_evidence": _or_none(lambda: posterior.pooled_log_evidence().estimate),
         "stopped_by": getattr(posterior, "stopped_by", None),
@@ -48,6 +48,6 @@ def facts(posterior: Posterior, read: ReadAnswer) -> dict[str, Any]:
 def _or_none(compute: Callable[[], float]) -> float | None:
     try:
         value = compute()
-    except AllParticlesDeadError:
+    except (AllParticlesDeadError, NoWeightsError):
         return None
     return value if math.isfinite(value) else None

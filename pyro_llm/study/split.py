@@ -16,8 +16,8 @@ class DoesNotFit(Exception):
 
 
 def sizes_for(
-    generations: int, sizes: Sequence[str], fixed: Mapping[str, int], options: Mapping[str, Any], warmup: int = 0
-) -> dict[str, int]:
+    generations: int, sizes: Sequence[str], fixed: Mapping[str, Any], options: Mapping[str, Any], warmup: int = 0
+) -> dict[str, Any]:
     """The sizes with which an algorithm makes so many generations.
 
     One size is free: the iterations if the particles are fixed, else the particles, else the runs or chains; those
@@ -26,7 +26,8 @@ def sizes_for(
     Args:
         generations: the budget.
         sizes: those that the algorithm has.
-        fixed: those that are given.
+        fixed: those that are given. Of an algorithm with iterations, `num_particles` may be a list, the proportions of
+            its iterations: it is scaled to the budget.
         options: the others; of a ladder, the number of rungs multiplies the generations too.
         warmup: iterations that are made before those that are counted.
 
@@ -39,9 +40,14 @@ def sizes_for(
         {'num_particles': 64}
         >>> sizes_for(64, ["num_particles", "num_iterations"], {"num_particles": 16}, {}, warmup=1)
         {'num_particles': 16, 'num_iterations': 3}
+        >>> sizes_for(64, ["num_particles", "num_iterations"], {"num_particles": [2, 1, 1]}, {})
+        {'num_particles': [32, 16, 16], 'num_iterations': 3}
     """
     free = _free(sizes, fixed)
-    found = dict(fixed)
+    schedule = fixed.get("num_particles")
+    if isinstance(schedule, Sequence):
+        return _scheduled(generations, schedule, sizes, fixed, options, warmup)
+    found: dict[str, Any] = dict(fixed)
     others = _rungs(options)
     for name, size in fixed.items():
         others *= size + (warmup if name == "num_iterations" else 0)
@@ -58,6 +64,33 @@ def sizes_for(
             f"{generations} generations are {factor} iterations of {others}, and {warmup} are warm-up: none is left"
         )
     return found
+
+
+def _scheduled(
+    generations: int,
+    schedule: Sequence[int],
+    sizes: Sequence[str],
+    fixed: Mapping[str, Any],
+    options: Mapping[str, Any],
+    warmup: int,
+) -> dict[str, Any]:
+    """The same where the iterations have particles in the proportions of a schedule, the budget being their sum."""
+    if "num_iterations" not in sizes or "num_iterations" in fixed or len(schedule) <= warmup:
+        raise StudyConfigError(
+            f"split: num_particles: {list(schedule)}: a schedule is of an algorithm with iterations, has one number "
+            f"for each of them, and leaves num_iterations to it; {warmup} of them are warm-up."
+        )
+    others = _rungs(options)
+    for name, size in fixed.items():
+        others *= 1 if name == "num_particles" else size
+    scale, rest = divmod(generations, sum(schedule) * others)
+    if rest or not scale:
+        raise DoesNotFit(
+            f"{generations} generations are no multiple of the {sum(schedule) * others} that the schedule makes"
+        )
+    kept = {name: size for name, size in fixed.items() if name != "num_particles"}
+    scaled = [scale * size for size in schedule]
+    return {**kept, "num_particles": scaled, "num_iterations": len(schedule) - warmup}
 
 
 def _free(sizes: Sequence[str], fixed: Mapping[str, int]) -> str | None:

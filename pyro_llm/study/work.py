@@ -15,12 +15,11 @@ import torch
 from pyro_llm import __version__
 from pyro_llm.errors import DeadRunWarning
 from pyro_llm.infer import Outcome
-from pyro_llm.lm import load_lm
 from pyro_llm.models import ReasoningSSM
-from pyro_llm.rewards import load_reward
 from pyro_llm.study.algorithms import make_algorithm
 from pyro_llm.study.grading import load_grader
 from pyro_llm.study.grid import Cell, Setting
+from pyro_llm.study.models import disturbed, load_language_model, load_study_reward
 from pyro_llm.study.problem import Problem
 from pyro_llm.study.reading import facts, load_answer
 from pyro_llm.study.rows import Row
@@ -55,7 +54,7 @@ def do(task: Task) -> Generator[Row]:
     """
     cell, clock = task.cell, SharedTime()
     read, grader = load_answer(cell.setting.answer), load_grader(cell.setting.grader)
-    algorithm = make_algorithm(cell.method, program(cell.setting), cell.options)
+    algorithm = make_algorithm(cell.method, program(cell.setting, cell.seed), cell.options)
 
     def begun() -> Iterator[str]:
         for index, problem in enumerate(task.problems):
@@ -114,25 +113,28 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def program(setting: Setting) -> ReasoningSSM:
-    """The program of a setting; its models are loaded once in a process.
+def program(setting: Setting, seed: int = 0) -> ReasoningSSM:
+    """The program of a setting; its models are loaded once in a process. The seed is of a disturbed reward.
 
     Raises:
         PyroLLMError: a model cannot be loaded.
     """
-    return ReasoningSSM(_lm(json.dumps(setting.lm)), _reward(json.dumps(setting.reward)), **setting.program)
+    reward = _reward(json.dumps(setting.reward), seed)
+    return ReasoningSSM(_lm(json.dumps(setting.lm)), reward, **setting.program)
 
 
 @cache
 def _lm(spec: str) -> Any:
-    options = json.loads(spec)
-    return load_lm(options.pop("load"), **options)
+    return load_language_model(json.loads(spec))
 
 
 @cache
-def _reward(spec: str) -> Any:
+def _reward(spec: str, seed: int) -> Any:
     options = json.loads(spec)
-    return load_reward(options.pop("load"), **options)
+    disturbance = options.pop("disturbance", None)
+    if disturbance is not None:  # the reward under it is the same for all seeds, and loaded once
+        return disturbed(_reward(json.dumps(options), 0), disturbance, seed)
+    return load_study_reward(options) if seed == 0 else _reward(spec, 0)
 
 
 @contextmanager
