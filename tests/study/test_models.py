@@ -21,7 +21,7 @@ def config(**changes):
 
 def test_a_verifier_is_a_reward():
     assert load_study_reward({"load": "arithmetic", "wrong": 0.1}) == ArithmeticReward(wrong=0.1)
-    with pytest.raises(StudyConfigError, match="reward: arithmetic: .*wrog"):
+    with pytest.raises(StudyConfigError, match=r"reward: arithmetic: .*wrog"):
         load_study_reward({"load": "arithmetic", "wrog": 0.1})
 
 
@@ -36,7 +36,7 @@ def test_each_repetition_has_another_disturbance_of_the_same_reward():
 @pytest.mark.parametrize(
     ("disturbance", "message"),
     [
-        ("gaussian", "give a mapping"),
+        ("gaussian", "is no mapping"),
         ({"kind": "gaussian"}, "size"),
         ({"kind": "loud", "size": 1.0}, "There is no kind='loud'"),
     ],
