@@ -28,14 +28,13 @@ def load_answer(name: str) -> ReadAnswer:
     return ANSWERS[name]
 
 
-def decide(posterior: Posterior, read: ReadAnswer) -> str | None:
-    """The answer that the algorithm gives; None where it has found none."""
-    return posterior.decision(read)
-
-
 def facts(posterior: Posterior, read: ReadAnswer) -> dict[str, Any]:
-    """What a row says of a posterior, by the fields of `Row`; None where there is no such thing."""
-    decision = decide(posterior, read)
+    """What a row says of a posterior, by the fields of `Row`; None where there is no such thing.
+
+    Raises:
+        AllParticlesDeadError: no run has positive evidence, so that there is no decision.
+    """
+    decision = posterior.decision(read)
     return {
         "decision": decision,
         "probability": None if posterior.is_search else posterior.marginal(read).get(decision),

@@ -1,0 +1,69 @@
+"""`pyro-llm bench` and `bench-report` on the embedded models."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from pyro_llm.cli import app
+
+SMALL = [
+    "--algorithm", "PF=SMC", "--algorithm", "BestOfN", "--generations", "2", "--number", "2",
+    "-o", "program={max_steps: 2, max_tokens: 4}",
+]  # fmt: skip
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def test_a_study_from_options_and_its_report(tmp_path):
+    out = tmp_path / "deep" / "folder"
+    result = invoke("bench", *SMALL, "--out", out)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert [(row["algorithm"], row["problem"]) for row in rows] == [
+        (algorithm, problem) for algorithm in ("PF", "BestOfN") for problem in ("test-0", "test-1")
+    ]
+    assert rows[0]["ess"] is not None and rows[-1]["ess"] is None and rows[-1]["log_evidence"] is None
+    assert "study: 2 problems" in flat(result.stdout) and "BestOfN" in result.stdout
+    before = (out / "report.md").read_text()
+    assert invoke("bench-report", out).exit_code == 0
+    assert (out / "report.md").read_text() == before
+    more = tmp_path / "more.yaml"
+    more.write_text(json.dumps(json.loads((out / "study.json").read_text())))  # JSON is YAML
+    assert invoke("bench", more, "--out", out).exit_code == 0
+    assert len((out / "rows.jsonl").read_text().splitlines()) == 4
+    changed = invoke("bench", more, "--out", out, "-o", "program.temperature=0.5")
+    assert changed.exit_code == 2 and "results of another configuration" in flat(changed.stderr)
+    assert "What changed since is in: program" in flat(changed.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.yaml"], "Cannot read the configuration"),
+        ([], "algorithms: Field required"),
+        ([*SMALL, "--problems", "none.jsonl"], "Cannot read"),
+        ([*SMALL, "--problems", "abbacus"], "abacus"),
+        ([*SMALL, "--seeds", "a"], "write integers"),
+        ([*SMALL, "-o", "x"], "write KEY=VALUE"),
+        ([*SMALL, "-o", "program.temprature=1"], "did you mean 'temperature'"),
+        (["--algorithm", "SCM", "--generations", "1"], "did you mean 'SMC'"),
+    ],
+)
+def test_what_cannot_be_run_is_said(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("bench", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in flat(result.stderr)
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_a_folder_without_a_study(tmp_path):
+    result = invoke("bench-report", tmp_path)
+    assert result.exit_code == 2 and "holds no study" in flat(result.stderr)

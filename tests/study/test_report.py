@@ -1,0 +1,123 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pyro_llm.errors import OptionError, StudyFolderError
+from pyro_llm.study import make_report, plot_accuracy, run_study, tabulate
+from pyro_llm.study.costs import COST_KINDS
+from pyro_llm.study.rows import Row
+from pyro_llm.study.runner import Study, plan
+
+
+def made_up(config, accuracies, failed=()):
+    """A study with rows in which the given shares of problems are right, by algorithm and budget."""
+    study = plan(config)
+    rows = []
+    for cell in study.cells:
+        for index, problem in enumerate(study.problems):
+            right = index < accuracies[cell.algorithm][cell.budget] * len(study.problems)
+            cost = {"lm_tokens_forwarded": 30.0, "lm_tokens_sampled": 20.0, "reward_tokens": 5.0, "seconds": 9.0}
+            row = Row(
+                key=cell.key(problem), variant=cell.variant, algorithm=cell.algorithm, kind=cell.kind,
+                budget=cell.budget, seed=cell.seed, problem=problem.source_id, right=right, ess=cell.budget / 2,
+                probability=0.5, cost={name: value * cell.budget for name, value in cost.items()}, seconds=0.5,
+            )  # fmt: skip
+            if (cell.algorithm, cell.budget, index) in failed:
+                row = row.model_copy(update={"right": False, "cost": None, "seconds": None, "error": "<b>E</b>: no"})
+            rows.append(row)
+    return Study(study.config, study.cells, study.problems, study.skipped, rows)
+
+
+@pytest.fixture
+def study(config):
+    of_ten = config(
+        problems={"set": "abacus", "number": 10},
+        algorithms={"<i>PF|$x$": {"algorithm": "SMC"}, "_IS": {"algorithm": "Importance"}},
+    )
+    accuracies = {"<i>PF|$x$": {1: 0.3, 4: 0.8}, "_IS": {1: 0.3, 4: 0.5}}
+    return made_up(of_ten, accuracies, failed={("_IS", 4, 0)})
+
+
+def test_the_summary_is_what_was_made_up(study):
+    report = make_report(tabulate(study))
+    lines = {(line.algorithm, line.budget): line for line in report.lines}
+    assert {key: line.accuracy.value for key, line in lines.items()} == pytest.approx(
+        {("<i>PF|$x$", 1): 0.3, ("<i>PF|$x$", 4): 0.8, ("_IS", 1): 0.3, ("_IS", 4): 0.4}
+    )
+    last = lines["_IS", 4]
+    assert last.difference.value == pytest.approx(-0.4) and last.failed == 1
+    assert lines["<i>PF|$x$", 4].difference is None
+    assert last.costs == {"generations": 4, "lm_tokens": 120, "total_tokens": 140, "reward_tokens": 20, "seconds": 0.5}
+    assert (last.ess, last.probability) == (2.0, 0.5)
+    ((_, rate),) = report.rates
+    assert rate.accuracy == pytest.approx(0.8) and rate.budget.high == np.inf
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.names, self.attributes = set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.names.add(tag)
+        self.attributes += attrs
+
+
+def test_the_page_stands_alone_and_labels_are_text(study, tmp_path):
+    paths = make_report(tabulate(study)).write(tmp_path)
+    page, markdown = (path.read_text("utf-8") for path in paths)
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.names & {"script", "link", "i", "b", "iframe"}
+    sources = [value for name, value in tags.attributes if name in ("src", "srcset", "href")]
+    assert len(sources) == 2 * len(COST_KINDS)  # light and dark
+    assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
+    assert len(set(sources)) == len(sources)
+    assert "prefers-color-scheme: dark" in page and "&lt;i&gt;PF|$x$" in page and "&lt;b&gt;E&lt;/b&gt;: no" in page
+    assert not re.search(r"url\(|@import|https?://", page)
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4 and len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    assert make_report(tabulate(study)).html() == page  # the same twice
+
+
+def test_plots_of_every_budget_draw_what_is_in_the_table(study):
+    results = tabulate(study)
+    for cost, name in COST_KINDS.items():
+        ax = plot_accuracy(results, cost)
+        assert name in ax.get_xlabel() and len(ax.get_legend().get_texts()) == 2
+        ax.figure.canvas.draw()
+    line = plot_accuracy(results, "lm_tokens").containers[0].lines[0]
+    assert np.allclose(line.get_xdata(), [30, 120]) and np.allclose(line.get_ydata(), [0.3, 0.8])
+    for options in ({"cost": "sheep"}, {"variant": "none"}):
+        with pytest.raises(OptionError, match="choose one of"):
+            plot_accuracy(results, **options)
+    with pytest.raises(OptionError, match="choose one of"):
+        make_report(results, cost="sheep")
+
+
+@pytest.mark.usefixtures("small_models")
+def test_only_problems_that_all_were_run_on_count(tmp_path, config):
+    study = run_study(config(), tmp_path, progress=False)
+    half = Study(
+        study.config, study.cells, study.problems, [], [row for row in study.rows if row.key != study.rows[0].key]
+    )
+    assert len(tabulate(half).problems) == 2
+    report = make_report(tabulate(half))
+    assert report.title == "small: 2 problems of 3"
+    with pytest.raises(StudyFolderError, match="No problem has been run by every combination"):
+        tabulate(Study(study.config, study.cells, study.problems, [], study.rows[:1]))
+
+
+@pytest.mark.usefixtures("small_models")
+def test_variants_have_lines_and_axes_of_their_own(tmp_path, config):
+    variants = {"cold": {}, "hot": {"program": {"temperature": 3.0}, "budgets": {"generations": [4]}}}
+    variants["hot"]["budgets"] = {"generations": [4]}
+    study = run_study(config(variants=variants), tmp_path, progress=False)
+    report = make_report(tabulate(study))
+    assert [(line.variant, line.algorithm, line.budget) for line in report.lines] == [
+        ("cold", "PF", 1), ("cold", "PF", 4), ("cold", "IS", 1), ("cold", "IS", 4), ("hot", "PF", 4), ("hot", "IS", 4),
+    ]  # fmt: skip
+    assert report.columns()[0] == ("variant", True)
+    assert "cold" in report.markdown() and report.html().count("<figure>") == len(COST_KINDS)
