@@ -88,7 +88,7 @@ def _of_evidence(posterior: Posterior) -> list[tuple[str, list[str]]]:
 
 def _of_search(posterior: Posterior) -> list[tuple[str, list[str]]]:
     assert posterior.searched is not None
-    table = [("decides by", [posterior.searched.decides_by])]
+    table: list[tuple[str, list[str]]] = [("decides by", [posterior.searched.decides_by])]
     if posterior.searched.scores is not None:
         scores = posterior.scores
         table.append(("log-scores", [f"{float(scores.min()):.3g} to {float(scores.max()):.3g}"]))

@@ -35,21 +35,9 @@ class Weighted:
         shape: Sequence[int],
         searched: Searched | None,
     ) -> None:
-        shape = tuple(shape)
-        if searched is not None:
-            if log_weights is not None or log_evidence is not None:
-                raise ValueError("The result of a search has no weights and no evidence.")
-            if len(shape) != 2:
-                raise ValueError(f"log_prior must be [R, N], got {list(shape)}.")
-            self._shape, self._log_weights, self._log_evidence = shape, None, None
-        else:
-            weights = None if log_weights is None else tuple(log_weights.shape)
-            evidence = None if log_evidence is None else tuple(log_evidence.shape)
-            if weights is None or len(weights) != 2 or evidence != weights[:1]:
-                raise ValueError(f"log_weights must be [R, N] and log_evidence [R], got {weights}, {evidence}.")
-            self._shape = weights
-            self._log_weights = log_weights.detach().double().cpu()
-            self._log_evidence = log_evidence.detach().double().cpu()
+        self._shape = _checked_shape(log_weights, log_evidence, shape, searched)
+        self._log_weights = None if log_weights is None else log_weights.detach().double().cpu()
+        self._log_evidence = None if log_evidence is None else log_evidence.detach().double().cpu()
         self.searched = searched
 
     @property
@@ -143,3 +131,20 @@ class Weighted:
             "A search gives particles no weights, so that there is no evidence, effective sample size, marginal or "
             "resampling of them. It has `decision(fn)`, `scores` and `best()`; for an estimate run SMC or Importance."
         )
+
+
+def _checked_shape(
+    log_weights: Tensor | None, log_evidence: Tensor | None, shape: Sequence[int], searched: Searched | None
+) -> tuple[int, int]:
+    """`(R, N)`, after what weights there are, or by the shape of what a search has."""
+    if searched is None:
+        weights = None if log_weights is None else tuple(log_weights.shape)
+        evidence = None if log_evidence is None else tuple(log_evidence.shape)
+        if weights is None or len(weights) != 2 or evidence != weights[:1]:
+            raise ValueError(f"log_weights must be [R, N] and log_evidence [R], got {weights}, {evidence}.")
+        return weights
+    if log_weights is not None or log_evidence is not None:
+        raise ValueError("The result of a search has no weights and no evidence.")
+    if len(shape) != 2 or (searched.scores is not None and tuple(searched.scores.shape) != tuple(shape)):
+        raise ValueError(f"log_prior and scores must be [R, N], got {list(shape)} and {searched}.")
+    return shape[0], shape[1]

@@ -37,7 +37,7 @@ def exact_scores(lm, max_tokens, score):
 
 @pytest.mark.parametrize("score", ["lp", "product", "last", "min", "mean"])
 def test_wide_enough_it_finds_the_maximum(score):
-    """40 prefixes are kept, more than there are (3, 7, 15 before steps 2, 3, 4), so each is continued 133 times or more.
+    """40 prefixes are kept, more than there are (3, 7, 15 before steps 2, 3, 4): each is continued 133 times or more.
 
     It fails only if a step of the best path is drawn by none of its continuations. The best paths take their second
     step with probability 0.1 at least, of 666 continuations, later ones with 0.2 at least: 1e-12 in all.
