@@ -11,6 +11,7 @@ from pyro_llm.handlers.messages import scored
 from pyro_llm.handlers.modes import mode_of
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, ParticleMessenger
 from pyro_llm.ops.search import SearchPopulation
+from pyro_llm.run_scope import claim
 
 
 class SearchMessenger(ParticleMessenger):
@@ -31,6 +32,7 @@ class SearchMessenger(ParticleMessenger):
         if not self._greedy:
             super()._resample_or_propose(msg)
             return
+        claim()  # time may have run out
         msg["value"], msg["done"] = mode_of(msg["fn"], msg["name"]), True
 
     def _pyro_post_sample(self, msg: Any) -> None:

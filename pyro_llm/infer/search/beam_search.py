@@ -28,7 +28,8 @@ class BeamSearch(Search):
     A finished text is absorbing: its score stands, it competes with the prefixes that go on, and copies of it write
     nothing; the search ends when all that is kept has finished. `search-and-learn` sets finished texts aside instead,
     where they compete no more, and goes on with the best of the others until there are N or all have finished: it
-    writes more tokens, and its finished texts are those of all steps. `its-hub` does as is done here.
+    writes more tokens, and its finished texts are those of all steps. In
+    `its-hub` they compete, as here; its `beam_width` is the number of prefixes that are kept.
 
     It costs at most N texts of the language model, each token forwarded once (the cache follows the prefixes that are
     kept), less where finished texts are among those kept, and about N texts of the rewards at each site.

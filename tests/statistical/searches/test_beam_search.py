@@ -20,7 +20,12 @@ def probability(text):
     return 0.15 + 0.7 * ((3 * text.count("a") + 5 * text.count("b") + 2 * len(text)) % 7) / 7
 
 
-def exact_scores(lm, max_tokens, score):
+def without_ties(text):
+    """Another for each text."""
+    return 0.1 + 0.8 * (int("1" + text.replace("a", "0").replace("b", "1"), 2) * 0.6180339887 % 1)
+
+
+def exact_scores(lm, max_tokens, score, probability=probability):
     """The logarithm of the score of each sequence of tokens."""
     scores = {}
     for tokens, log_prob in lm.enumerate(max_tokens):
@@ -51,6 +56,33 @@ def test_wide_enough_it_finds_the_maximum(score):
     assert posterior.scores.max().item() == pytest.approx(exact[best])
     tokens = tuple(posterior.returns.tokens[found.run, found.particle].tolist())
     assert exact[tuple(token for token in tokens if token >= 0)] == pytest.approx(exact[best])
+
+
+def beam_by_hand(lm, max_tokens, score, kept):
+    """The scores that a beam search has in the end which keeps so many prefixes and continues them by all tokens."""
+    beams = {(): 0.0}
+    exact = {length: exact_scores(lm, length, score, without_ties) for length in range(1, max_tokens + 1)}
+    for length in range(1, max_tokens + 1):
+        children = {}
+        for tokens in beams:
+            finished = tokens[-1:] == (2,)
+            for child in [tokens] if finished else [(*tokens, token) for token in range(3)]:
+                children[child] = exact[min(length, len(child))][child]
+        beams = dict(sorted(children.items(), key=lambda item: -item[1])[:kept])
+        if all(tokens[-1] == 2 for tokens in beams) or length == max_tokens:
+            return max(children.values())
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+@pytest.mark.parametrize("score", ["lp", "product", "last"])
+def test_narrow_beams_keep_what_they_should(score, kept):
+    """Each prefix is continued 300 times or more, so that all its continuations are there but with probability
+    27 * 0.9^300 = 5e-13: the result is that of a beam search by hand.
+    """
+    lm = TableLM(lambda tokens: DEEP[tokens[-1:]], ["a", "b", "."], eos_token_id=2)
+    model = ReasoningSSM(lm, FunctionReward(without_ties), max_steps=4, stop=None, max_tokens=1)
+    posterior = BeamSearch(model, 300 * kept, beam_width=300, score=score, progress=False).run("")
+    assert posterior.scores.max().item() == pytest.approx(beam_by_hand(lm, 4, score, kept))
 
 
 def test_a_narrow_beam_is_misled():
