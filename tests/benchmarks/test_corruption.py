@@ -1,27 +1,53 @@
-"""The parts of the studies of imperfect rewards: scores of prefixes, what is searched, what intervals cover."""
+"""The parts of the studies of imperfect rewards: what is corrupted, who errs, what intervals cover."""
+
+import math
 
 import numpy as np
-import pyro
 import pytest
 import torch
+from scipy.stats import t as student_t
 
-from benchmarks import corrupted_reward
-from benchmarks.corruption import Prefix, interval, scores
+from benchmarks.corruption import Corrupted, Prefix, interval, scores
+from benchmarks.unreliable import Unreliable
 from pyro_llm.lm import TableLM
-from pyro_llm.rewards import Disturbed, FunctionReward
+from pyro_llm.rewards import FunctionReward
 
 LM = TableLM(lambda tokens: [0.45, 0.45, 0.1], ["a\n", "b\n", "."], eos_token_id=2)
 REWARD = FunctionReward(lambda text: (1 + text.count("a")) / (2 + len(text)))
 
 
-@pytest.mark.parametrize("kind", ["flipped", "corrupted"])
-def test_scores_of_prefixes_are_those_of_the_disturbed_reward(kind):
-    rows = torch.tensor([[i >> bit & 1 for bit in range(7)] for i in range(128)])
-    state, reward = LM.prompt("?").append(rows), Disturbed(REWARD, kind, 0.25, seed=1)
-    prefixes = [Prefix("?", text, z, True) for text, z in zip(state.texts, REWARD(state).tolist(), strict=True)]
-    expected = reward(state).sigmoid()
-    assert not torch.equal(expected, REWARD(state).sigmoid())
-    torch.testing.assert_close(torch.tensor(scores(reward, prefixes), dtype=torch.float64), expected)
+@pytest.mark.parametrize("kind", ["flip", "high"])
+def test_a_share_of_prefixes_is_corrupted_for_good(kind):
+    """2,048 texts, so the share is a binomial proportion; a z-test of 4 fails by chance in 6 of 100,000."""
+    rows = torch.tensor([[i >> bit & 1 for bit in range(11)] for i in range(2048)])
+    state = LM.prompt("?").append(rows)
+    corrupted, plain = Corrupted(REWARD, kind, 0.25, seed=1), REWARD(state)
+    found = corrupted(state)
+    changed = found != plain
+    assert abs(float(changed.double().mean()) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 2048) + 0.01
+    wrong = -plain if kind == "flip" else torch.full_like(plain, 6.0)
+    torch.testing.assert_close(found, torch.where(changed, wrong, plain))
+    assert torch.equal(Corrupted(REWARD, kind, 0.25, seed=1)(state), found)
+    assert not torch.equal(Corrupted(REWARD, kind, 0.25, seed=2)(state), found)
+    prefixes = [Prefix("?", text, z, True) for text, z in zip(state.texts, plain.tolist(), strict=True)]
+    torch.testing.assert_close(torch.tensor(scores(corrupted, prefixes)).double(), found.sigmoid(), rtol=1e-6, atol=0)
+
+
+def test_raters_turn_round_each_verdict_at_a_rate_of_its_own():
+    """1,024 texts of either verdict; z-tests of 4 in both fail by chance in 13 of 100,000."""
+    z = torch.cat([torch.full((1024,), 2.0), torch.full((1024,), -1.0)]).double()
+    texts = [str(i) for i in range(2048)]
+    first, second = (Unreliable(REWARD, 0.9, 0.6, seed=1, name=name) for name in ("first", "second"))
+    kept = first.disturb(z, "?", texts) == z
+    for share, expected in ((kept[:1024], 0.9), (kept[1024:], 0.6)):
+        assert abs(float(share.double().mean()) - expected) < 4 * math.sqrt(expected * (1 - expected) / 1024)
+    assert torch.equal(first.disturb(z, "?", texts).abs(), z.abs())
+    other = second.disturb(z, "?", texts) == z
+    both = float((kept & other)[1024:].double().mean())  # independent errors: 0.36
+    assert abs(both - 0.36) < 4 * math.sqrt(0.36 * 0.64 / 1024)
+    state = LM.prompt("?").append(torch.tensor([[0], [1]]))
+    expected = first.disturb(REWARD(state).double(), "?", ["a\n", "b\n"])
+    torch.testing.assert_close(first(state), expected)
 
 
 def test_intervals_cover_what_varies():
@@ -30,20 +56,16 @@ def test_intervals_cover_what_varies():
     effects = generator.normal(size=400)
     found = interval(np.tile(effects, (5, 1)))  # seeds alike: the error is that of the mean over problems
     half = (found["high"] - found["low"]) / 2
-    assert half == pytest.approx(1.96 * effects.std() / 20, rel=0.1)
+    assert half == pytest.approx(student_t.ppf(0.975, 4) * effects.std(ddof=1) / 20, rel=0.2)
     assert found["mean"] == pytest.approx(effects.mean())
 
 
-def test_beam_search_keeps_the_highest_scores(monkeypatch):
-    """Beam search finds a text with fewer "b"; best-of-N cannot choose on the way."""
-    monkeypatch.setattr(corrupted_reward, "models", lambda: (LM, REWARD))
-    monkeypatch.setattr(corrupted_reward.pyro_llm, "answer", lambda text: text)
-
-    reward = FunctionReward(lambda text: (100 + text.count("a") - text.count("b")) / 1000)
-
-    def share(expansion):
-        pyro.set_rng_seed(0)
-        text = corrupted_reward.beam_search("?", reward, 16, expansion)
-        return text.count("a") - text.count("b")
-
-    assert share(4) > share(1)
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """1,000 studies with effects of seed, problem and cell. Null: 95 %; below 92 % in fewer than 1 of 10,000 tests."""
+    generator = np.random.default_rng(1)
+    held = []
+    for _ in range(1000):
+        values = generator.normal(size=(12, 1)) * 0.1 + generator.normal(size=20) * 0.15
+        found = interval(values + generator.normal(size=(12, 20)) * 0.45)
+        held.append(found["low"] < 0 < found["high"])
+    assert 0.92 < np.mean(held) < 0.995
