@@ -11,7 +11,18 @@ import pytest
 import pyro_llm
 
 ROOT = Path(pyro_llm.__file__).parent
-LEAVES = {"budget", "errors", "prices", "run_scope", "rendezvous", "answers", "files", "jsonl", "validation"}
+LEAVES = {
+    "answers",
+    "budget",
+    "errors",
+    "files",
+    "jsonl",
+    "labelled_scores",
+    "prices",
+    "rendezvous",
+    "run_scope",
+    "validation",
+}
 MAY_IMPORT = {
     "errors": set(),
     "prices": {"errors", "run_scope", "validation"},
@@ -21,6 +32,7 @@ MAY_IMPORT = {
     "answers": set(),
     "files": {"errors"},
     "jsonl": {"errors"},
+    "labelled_scores": {"errors"},
     "validation": set(),
     "zoo": LEAVES,
     "ops": LEAVES,

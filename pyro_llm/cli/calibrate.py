@@ -9,11 +9,11 @@ from rich import box
 from rich.table import Table
 
 from pyro_llm.cli.console import output
-from pyro_llm.cli.held_out import Interval, compare, held_out_probabilities
 from pyro_llm.cli.labels import read_labels
 from pyro_llm.cli.outputs import check_outputs, tell_written
+from pyro_llm.diagnostics.before_after import Interval, calibration_change
 from pyro_llm.files import written_whole
-from pyro_llm.rewards import fit_calibration
+from pyro_llm.rewards import fit_calibration, held_out_log_odds
 from pyro_llm.rewards.calibration import CalibrationMethod
 
 
@@ -37,14 +37,16 @@ def calibrate_file(
     scores = read_labels(data, allow_certain=method == "isotonic")
     calibration = fit_calibration(scores.log_odds, scores.labels, method)
     before = torch.tensor(scores.log_odds).sigmoid().numpy()
-    after = held_out_probabilities(scores, method, folds, seed)
+    held_out = held_out_log_odds(scores.log_odds, scores.labels, method, groups=scores.groups, folds=folds, seed=seed)
+    after = torch.tensor(held_out).sigmoid().numpy()
 
     accepted, rows = int(scores.labels.sum()), scores.labels.size
     output.print(f"{rows:,} rows, {accepted:,} of them accepted ({accepted / rows:.1%})", highlight=False)
     output.print(repr(calibration), markup=False, highlight=False, soft_wrap=True)
     title = f"On held-out rows ({folds} folds), with 95% bootstrap intervals"
     table = Table("", "before", "after", "difference", title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name, intervals in compare(before, after, scores, seed).items():
+    changes = calibration_change(before, after, scores.labels, groups=scores.groups, seed=seed + 1)
+    for name, intervals in changes.items():
         table.add_row(name, *(_written(interval) for interval in intervals))
     output.print(table)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_llm.diagnostics.ancestry import plot_ancestry
     from pyro_llm.diagnostics.arviz import to_arviz
+    from pyro_llm.diagnostics.before_after import calibration_change
     from pyro_llm.diagnostics.calibration import auc, brier_score, expected_calibration_error, reliability_bins
     from pyro_llm.diagnostics.datatree import to_datatree
     from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "auc",
     "brier_score",
+    "calibration_change",
     "evidence_variance",
     "expected_calibration_error",
     "load",
@@ -38,6 +40,7 @@ __all__ = [
 _MODULES = {
     "auc": "calibration",
     "brier_score": "calibration",
+    "calibration_change": "before_after",
     "evidence_variance": "variance",
     "expected_calibration_error": "calibration",
     "load": "storage",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pyro_llm.errors import CalibrationError, OptionError
+from pyro_llm.labelled_scores import Floats, labelled_scores
 
 Binning = Literal["equal-width", "equal-mass"]
-Floats = NDArray[np.float64]
 
 
 class ReliabilityBins(NamedTuple):
@@ -119,7 +119,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
         >>> auc([0.1, 0.4, 0.4, 0.8], [0, 0, 1, 1])
         0.875
     """
-    values, outcomes = _checked(scores, labels, bounded=False)
+    values, outcomes = labelled_scores(scores, labels)
     accepted, rejected = values[outcomes == 1], np.sort(values[outcomes == 0])
     if not accepted.size or not rejected.size:
         raise CalibrationError("The area under the curve needs labels of both classes, 0 and 1.")
@@ -127,14 +127,8 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
     return float((below.sum() + not_above.sum()) / (2 * accepted.size * rejected.size))
 
 
-def _checked(probabilities: ArrayLike, labels: ArrayLike, bounded: bool = True) -> tuple[Floats, Floats]:
-    values, outcomes = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    if values.ndim != 1 or values.shape != outcomes.shape or not values.size:
-        raise CalibrationError(
-            f"Scores have shape {values.shape} and labels {outcomes.shape}; give one dimension of equal lengths."
-        )
-    if np.isnan(values).any() or (bounded and not ((values >= 0) & (values <= 1)).all()):
-        raise CalibrationError("A probability is outside [0, 1], or NaN; of log-odds take the sigmoid.")
-    if not np.isin(outcomes, (0, 1)).all():
-        raise CalibrationError("A label is neither 0 (rejected) nor 1 (accepted).")
+def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+    values, outcomes = labelled_scores(probabilities, labels)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise CalibrationError("A probability is outside [0, 1]; of log-odds take the sigmoid.")
     return values, outcomes

@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from pyro_llm.distributions.provenance import detach_state, state_provenance
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import TextState
-from pyro_llm.rewards.reward_model import RewardModel, check_log_odds
+from pyro_llm.rewards.reward_model import RewardModel, ask
 
 
 class _Judgement:
@@ -47,7 +47,7 @@ def judge(judgements: Sequence[_Judgement]) -> None:
     for batch in batches.values():
         reward, states = batch[0].reward, [detach_state(judgement.state) for judgement in batch]
         state = TextState.stack(states) if len(states) > 1 else states[0]
-        log_odds = check_log_odds(reward(state), state, reward)
+        log_odds = ask(reward, state)
         for judgement, part in zip(batch, log_odds if len(states) > 1 else [log_odds], strict=True):
             judgement.settle(part)
 

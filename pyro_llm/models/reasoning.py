@@ -9,6 +9,7 @@ import pyro
 
 from pyro_llm.distributions import LLM, accept
 from pyro_llm.distributions.emission import EmissionName, check_emission
+from pyro_llm.errors import OptionError
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reward_model import RewardModel
@@ -48,8 +49,8 @@ class ReasoningSSM:
         inverse_temperature: the power that this factor is raised to. Greater than 0.
 
     Raises:
-        ValueError: `max_steps` is not a positive integer; when it runs, another option out of its range.
-        OptionError: there is no such emission, or the inverse temperature is not a positive number.
+        OptionError: `max_steps` is not a positive integer, there is no such emission, or the inverse temperature is not
+            a positive number; when it runs, another option is out of its range.
 
     Examples:
         Half of the texts are "a", and the reward does not think much of it:
@@ -84,7 +85,7 @@ class ReasoningSSM:
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:
-            raise ValueError(f"max_steps must be an integer of at least 1, not {self.max_steps!r}")
+            raise OptionError(f"max_steps={self.max_steps!r}: give an integer of at least 1.")
         check_emission(self.emission, self.inverse_temperature)
 
     def __call__(self, problem: str) -> TextState:

@@ -12,7 +12,7 @@ from pyro_llm.lm.state import TextState
 from pyro_llm.raters.posterior import RaterPosterior
 from pyro_llm.raters.ratings import Ratings
 from pyro_llm.rewards.reward import Reward
-from pyro_llm.rewards.reward_model import RewardModel, check_log_odds
+from pyro_llm.rewards.reward_model import RewardModel, ask
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +54,7 @@ class RatersReward(Reward):
 
     def __call__(self, state: TextState) -> Tensor:
         """Log-odds that each text of `state` is right. Shape `state.batch_shape`, float64."""
-        scores = [check_log_odds(rater(state), state, rater).double().sigmoid() for _, rater in self.raters]
+        scores = [ask(rater, state).double().sigmoid() for _, rater in self.raters]
         distinct, place = torch.stack([score.reshape(-1).cpu() for score in scores], -1).unique(
             dim=0, return_inverse=True
         )

@@ -68,10 +68,7 @@ class VoteLikelihood:
     def log_ratio(self, texts: Sequence[str], problem: str | None = None) -> Tensor:
         r"""$\log V$ of each text since the prompt `problem`. Float64 `[texts]`."""
         _, right, wrong = self._by_prefix(problem)
-        of_any = log_mean_exp(self._unknown(right, wrong).sum(-1))
-        if of_any == -torch.inf:
-            raise RatingsError("The votes contradict each other, which they cannot if their raters never err.")
-        return log_mean_exp(self.log_ratio_by_draw(texts, problem)) - of_any
+        return log_mean_exp(self.log_ratio_by_draw(texts, problem)) - self._log_any(self._unknown(right, wrong))
 
     def log_ratio_by_draw(self, texts: Sequence[str], problem: str | None = None) -> Tensor:
         """The logarithm of the numerator of $V$ for each draw of the errors. Float64 `[texts, D]`."""
@@ -86,14 +83,20 @@ class VoteLikelihood:
 
         Returns:
             On a prefix that is right, `[D]`; on an unknown one that nobody voted on, `[D]`; and on the unknown ones
-            that somebody voted on, by prefix, each `[D]`.
+            that somebody voted on, by prefix, each `[D]`. Of a draw that the votes rule out, any probability.
+
+        Raises:
+            RatingsError: nothing is known of the rater, or votes that raters without error cannot cast.
         """
         self._check([rater])
         k = self.raters.raters.index(rater)
         if_right, if_wrong = self.raters.sensitivity[:, k], 1 - self.raters.specificity[:, k]
         prevalence = self.raters.prevalence
         prefixes, right, wrong = self._by_prefix(problem)
-        posterior = torch.sigmoid(torch.logit(prevalence)[:, None] + right - wrong)  # of "right" given votes on it
+        unknown = self._unknown(right, wrong)
+        self._log_any(unknown)
+        posterior = (prevalence.log()[:, None] + right - unknown).exp()  # of "right" given the votes on it
+        posterior = torch.where(unknown == -torch.inf, 0.0, posterior)
         voted = {
             prefix: posterior[:, u] * if_right + (1 - posterior[:, u]) * if_wrong for u, prefix in enumerate(prefixes)
         }
@@ -109,6 +112,14 @@ class VoteLikelihood:
         place = torch.tensor([prefixes.index(vote.prefix) for vote in votes], dtype=torch.long)
         right, wrong = (one.new_zeros(len(one), len(prefixes)).index_add(1, place, one) for one in likelihoods)
         return prefixes, right, wrong
+
+    @staticmethod
+    def _log_any(unknown: Tensor) -> Tensor:
+        """The log-probability of all votes on texts of which nothing is known."""
+        of_any = log_mean_exp(unknown.sum(-1))
+        if of_any == -torch.inf:
+            raise RatingsError("The votes contradict each other, which they cannot if their raters never err.")
+        return of_any
 
     def _unknown(self, right: Tensor, wrong: Tensor) -> Tensor:
         """Log-probability of all votes on a prefix whose truth is open."""

@@ -8,6 +8,7 @@ from pyro_llm.rewards.calibration import (
     PlattScaling,
     TemperatureScaling,
     fit_calibration,
+    held_out_log_odds,
     load_calibration,
 )
 from pyro_llm.rewards.composition import Calibrated, Ensemble, Power, WithError
@@ -71,6 +72,7 @@ __all__ = [
     "WithError",
     "aggregate",
     "fit_calibration",
+    "held_out_log_odds",
     "load_calibration",
     "load_reward",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_llm.errors import CapabilityError, ContextLengthError, RewardError
+from pyro_llm.errors import CapabilityError, ContextLengthError, OptionError, RewardError
 from pyro_llm.lm.memory import is_out_of_memory
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reading.batching import BatchLimits
@@ -60,7 +60,7 @@ class HeadReward(TextReward):
             rows that were not asked for the longest are forgotten, and read anew if they come back.
 
     Raises:
-        ValueError: a limit is out of its range.
+        OptionError: a limit is out of its range.
         ContextLengthError: when it scores, if a text does not fit the model's context.
         RewardError: when it scores, if a score is NaN, or there is nothing to read.
     """
@@ -78,7 +78,7 @@ class HeadReward(TextReward):
         cache_bytes: int = 1 << 32,
     ) -> None:
         if cache_bytes < 0:
-            raise ValueError(f"cache_bytes must not be negative, and is {cache_bytes!r}; 0 keeps nothing")
+            raise OptionError(f"cache_bytes={cache_bytes!r}: give 0, which keeps nothing, or more.")
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.limits, self.cache_bytes = BatchLimits(batch_size, batch_tokens), cache_bytes
         self._memory = object()  # owns the outputs of parts in a run

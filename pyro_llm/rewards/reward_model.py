@@ -31,6 +31,25 @@ class RewardModel(Protocol):
         ...
 
 
+def ask(reward: RewardModel, state: TextState) -> Tensor:
+    """What a reward says of the texts of `state`, checked. Shape `state.batch_shape`.
+
+    Raises:
+        RewardError: see `check_log_odds`; or a plain function raised a TypeError or an AttributeError, as one does that
+            expects a text and is given a state.
+    """
+    try:
+        found = reward(state)
+    except (TypeError, AttributeError) as error:
+        if isinstance(reward, Reward) or type(state).__name__ not in str(error):
+            raise
+        raise RewardError(
+            f"The reward {reward!r} raised {type(error).__name__} when given a TextState: {error}. "
+            "A reward maps a TextState to log-odds; wrap a function from a text to a probability in `FunctionReward`."
+        ) from error
+    return check_log_odds(found, state, reward)
+
+
 def check_log_odds(log_odds: Any, state: TextState, reward: object) -> Tensor:
     """Check what a reward returned.
 

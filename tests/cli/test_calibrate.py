@@ -10,12 +10,10 @@ from typer.testing import CliRunner
 
 from pyro_llm import load_lm, load_reward
 from pyro_llm.cli import app
-from pyro_llm.cli.held_out import compare, held_out_probabilities
-from pyro_llm.cli.labels import LabelledScores, read_labels
-from pyro_llm.errors import CalibrationError
+from pyro_llm.cli.labels import read_labels
 from pyro_llm.infer import SMC, Posterior
 from pyro_llm.models import ReasoningSSM
-from pyro_llm.rewards import PlattScaling, TemperatureScaling, load_calibration
+from pyro_llm.rewards import PlattScaling, load_calibration
 
 
 def invoke(*arguments):
@@ -144,42 +142,3 @@ def test_reading(tmp_path):
     assert scores.log_odds.tolist() == [0, -2, 0]
     assert scores.labels.tolist() == [1, 0, 1]
     assert scores.groups.tolist() == [0, 1, 0]
-
-
-def scores_of(count, group_size, seed=0):
-    rng = np.random.default_rng(seed)
-    log_odds = rng.normal(size=count)
-    labels = (rng.random(count) < 1 / (1 + np.exp(-log_odds))).astype(int)
-    return LabelledScores(3 * log_odds, labels, np.arange(count) // group_size)
-
-
-def test_no_row_is_in_its_own_fit(monkeypatch):
-    scores, seen = scores_of(60, group_size=3), []
-
-    def fit(log_odds, labels, method):
-        seen.append(set(log_odds.tolist()))
-        return TemperatureScaling(temperature=len(seen))
-
-    monkeypatch.setattr("pyro_llm.cli.held_out.fit_calibration", fit)
-    probabilities = held_out_probabilities(scores, "temperature", 4, seed=0)
-    temperatures = scores.log_odds / np.log(probabilities / (1 - probabilities))
-    for row, temperature in enumerate(temperatures.round().astype(int)):
-        group = scores.log_odds[scores.groups == scores.groups[row]]
-        assert not set(group.tolist()) & seen[temperature - 1]
-        assert len(seen[temperature - 1]) == 45
-
-
-def test_intervals_cover_the_difference():
-    """Of the Brier score: the bootstrap against the normal interval of paired differences."""
-    scores = scores_of(2000, group_size=1)
-    before, after = (1 / (1 + np.exp(-scores.log_odds / t)) for t in (1, 3))
-    value, low, high = compare(before, after, scores, seed=0)["Brier score"][2]
-    differences = (after - scores.labels) ** 2 - (before - scores.labels) ** 2
-    half = 1.96 * differences.std() / np.sqrt(2000)
-    assert value == pytest.approx(differences.mean(), abs=1e-12)
-    assert (low, high) == pytest.approx((value - half, value + half), abs=0.15 * half)
-
-
-def test_more_folds_than_groups():
-    with pytest.raises(CalibrationError, match="2 rows or groups for 3 folds"):
-        held_out_probabilities(scores_of(10, group_size=5), "platt", 3, seed=0)

@@ -68,9 +68,9 @@ def test_auc_is_the_share_of_pairs():
 
 def test_bad_input():
     for function in (brier_score, expected_calibration_error, auc):
-        with pytest.raises(CalibrationError, match=r"shape \(2,\) and labels \(3,\)"):
+        with pytest.raises(CalibrationError, match="2 scores and 3 labels"):
             function([0.1, 0.2], [0, 1, 1])
-        with pytest.raises(CalibrationError, match="neither 0"):
+        with pytest.raises(CalibrationError, match="label at index 1"):
             function([0.1, 0.2], [0, 2])
         with pytest.raises(CalibrationError, match="NaN"):
             function([0.1, math.nan], [0, 1])

@@ -1,6 +1,7 @@
 """`Acceptance` and `accept`: lazy, in log-odds throughout, once for each prefix."""
 
 import pickle
+import re
 
 import pyro
 import pyro.poutine as poutine
@@ -11,7 +12,7 @@ import pyro_llm
 from pyro_llm.distributions import Acceptance
 from pyro_llm.errors import RewardError
 from pyro_llm.lm import PAD
-from pyro_llm.rewards import FunctionReward
+from pyro_llm.rewards import Ensemble, FunctionReward
 
 EOS = 5
 ONE = torch.tensor(1.0)
@@ -142,6 +143,31 @@ def test_what_is_no_log_odds(lm, reward, message):
     emission = Acceptance(reward, texts(lm))
     with pytest.raises(RewardError, match=message):
         emission.log_prob(ONE)
+
+
+@pytest.mark.parametrize(
+    "of_text",
+    [
+        lambda text: text.count("a") / 4,
+        lambda text: len(text) / 10,
+        lambda text: float("a" in text),
+        lambda text: float(re.search("a", text) is not None),
+    ],
+    ids=["method", "length", "contains", "pattern"],
+)
+def test_a_function_of_a_text_is_told_what_to_do(lm, of_text):
+    with pytest.raises(RewardError, match=r"given a TextState.*wrap a function from a text.*FunctionReward"):
+        Acceptance(of_text, texts(lm)).log_prob(ONE)
+    with pytest.raises(RewardError, match="FunctionReward"):
+        Acceptance(Ensemble([of_text, FunctionReward(lambda text: 0.5)]), texts(lm)).log_prob(ONE)
+
+
+def test_errors_of_a_reward_itself_are_left_alone(lm):
+    def broken(state):
+        return state.lengths.double() + None
+
+    with pytest.raises(TypeError, match="NoneType"):
+        Acceptance(broken, texts(lm)).log_prob(ONE)
 
 
 def test_nan_for_a_single_text(lm):

@@ -8,6 +8,7 @@ import pyro.poutine as poutine
 import pytest
 import torch
 
+from pyro_llm.errors import OptionError
 from pyro_llm.infer import SMC
 from pyro_llm.lm import PAD, TableLM
 from pyro_llm.models import ReasoningSSM
@@ -125,7 +126,7 @@ def test_value_semantics_and_repr(model):
 
 @pytest.mark.parametrize("max_steps", [0, -1, 2.5, True])
 def test_bad_max_steps(model, max_steps):
-    with pytest.raises(ValueError, match="max_steps must be an integer"):
+    with pytest.raises(OptionError, match=r"max_steps=.*an integer"):
         ReasoningSSM(model.lm, model.reward, max_steps=max_steps)
 
 

@@ -88,6 +88,19 @@ def test_unknown_voters_and_impossible_votes():
         ratios([("b", "yes", "Ann"), ("b", "no", "Ann")], known(1.0, 1.0))
 
 
+def test_what_a_rater_will_say_where_some_errors_are_ruled_out():
+    """Two draws of the errors; nobody errs in the second, which contradictory votes rule out."""
+    half = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    rates = torch.tensor([[0.9, 0.9], [1.0, 1.0]], dtype=torch.float64)
+    cast = votes(("b", "yes", "Ann"), ("b", "no", "Bob"))
+    likelihood = VoteLikelihood(cast, RaterPosterior(("Ann", "Bob"), half, rates, rates))
+    _, _, voted = likelihood.probability_of_yes("Ann")
+    assert voted["b"].isfinite().all()
+    assert float(voted["b"][0]) == pytest.approx(0.5)
+    with pytest.raises(RatingsError, match="never err"):
+        VoteLikelihood(cast, known(1.0, 1.0)).probability_of_yes("Ann")
+
+
 def test_known_by_what_they_hold():
     raters = known()
     one, other = (VoteLikelihood(votes(("b", "yes", "Ann")), raters) for _ in range(2))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pyro_llm.errors import CalibrationError
+from pyro_llm.labelled_scores import Floats, labelled_scores
 from pyro_llm.rewards.calibration.calibration import Calibration
 from pyro_llm.rewards.calibration.maps import BetaCalibration, IsotonicCalibration, PlattScaling, TemperatureScaling
 
 CalibrationMethod = Literal["platt", "temperature", "isotonic", "beta"]
-Floats = NDArray[np.float64]
 
 
 def fit_calibration(
@@ -42,7 +42,13 @@ def fit_calibration(
         >>> fit_calibration([-4.0, 4.0] * 300, [0, 1, 0, 1, 0, 1, 0, 1, 1, 0] * 60, "temperature").temperature
         2.9...
     """
-    scores, accepted = checked_pairs(log_odds, labels)
+    scores, outcomes = labelled_scores(log_odds, labels)
+    accepted = outcomes == 1
+    if accepted.all() or not accepted.any():
+        raise CalibrationError(
+            f"There are {outcomes.size} labels, all of them {int(outcomes[0])}: what a score says of outcomes shows "
+            "only if there are both, 0 and 1."
+        )
     if method not in get_args(CalibrationMethod):
         known = ", ".join(map(repr, get_args(CalibrationMethod)))
         raise CalibrationError(f"There is no method {method!r} of calibration; choose one of {known}.")
@@ -54,41 +60,6 @@ def fit_calibration(
             "0 and 1 state its error rates: reward.with_error(false_accept, false_reject)."
         )
     return _FITS[method](scores, accepted)
-
-
-def checked_pairs(scores: Any, labels: Any) -> tuple[Floats, NDArray[np.bool_]]:
-    """Scores and labels as arrays of one length.
-
-    Raises:
-        CalibrationError: see `fit_calibration`.
-    """
-    values, outcomes = _array("scores", scores), _array("labels", labels)
-    if values.shape != outcomes.shape:
-        raise CalibrationError(f"There are {values.size} scores and {outcomes.size} labels; give one label for each.")
-    if np.isnan(values).any():
-        raise CalibrationError(f"The score at index {int(np.isnan(values).argmax())} is NaN.")
-    wrong = (outcomes != 0) & (outcomes != 1)
-    if wrong.any():
-        place = int(wrong.argmax())
-        raise CalibrationError(
-            f"The label at index {place} is {outcomes[place]}; a label is 0 (rejected) or 1 (accepted)."
-        )
-    if np.unique(outcomes).size < 2:
-        which = "no labels" if not outcomes.size else f"{outcomes.size} labels, all of them {int(outcomes[0])}"
-        raise CalibrationError(
-            f"There are {which}: what a score says of outcomes shows only if there are both, 0 and 1."
-        )
-    return values, outcomes == 1
-
-
-def _array(name: str, values: Any) -> Floats:
-    try:
-        array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise CalibrationError(f"The {name} are no numbers: {error}.") from error
-    if array.ndim != 1:
-        raise CalibrationError(f"The {name} have shape {array.shape}; give one dimension.")
-    return array
 
 
 def _platt(scores: Floats, accepted: NDArray[np.bool_]) -> PlattScaling:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_llm.errors import OptionError, RewardError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reward import Reward
-from pyro_llm.rewards.reward_model import RewardModel, check_log_odds
+from pyro_llm.rewards.reward_model import RewardModel, ask
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Derived(Reward):
 
     def __call__(self, state: TextState) -> Tensor:
         """Log-odds that each text of `state` is accepted. Shape `state.batch_shape`, float64."""
-        return self.transform(check_log_odds(self.reward(state), state, self.reward).double())
+        return self.transform(ask(self.reward, state).double())
 
 
 def check_reward(reward: object) -> None:

@@ -15,7 +15,7 @@ from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.composition.derived import check_reward
 from pyro_llm.rewards.log_odds import from_log_surprisal, log_surprisal, of_mixture
 from pyro_llm.rewards.reward import Reward
-from pyro_llm.rewards.reward_model import RewardModel, check_log_odds
+from pyro_llm.rewards.reward_model import RewardModel, ask
 
 EnsembleRule = Literal["product", "mean", "min", "mixture"]
 
@@ -90,7 +90,7 @@ class Ensemble(Reward):
 
     def __call__(self, state: TextState) -> Tensor:
         """Log-odds that each text of `state` is accepted. Shape `state.batch_shape`, float64."""
-        scores = [check_log_odds(reward(state), state, reward).double() for reward in self.rewards]
+        scores = [ask(reward, state).double() for reward in self.rewards]
         log_odds = torch.stack([score.to(scores[0].device) for score in scores])
         weights = torch.tensor(self.weights or [1.0] * len(scores), dtype=torch.float64, device=log_odds.device)
         column = weights.reshape(-1, *[1] * state.finished.dim())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pyro_llm.errors import RewardError, RewardFormatError
+from pyro_llm.errors import OptionError, RewardError, RewardFormatError
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.lm.language_model import LanguageModel, Prefix
 from pyro_llm.lm.prefixes import padded
@@ -51,7 +51,7 @@ class ImplicitReward(TextReward):
 
     Raises:
         RewardFormatError: the two models have not the same tokenizer.
-        ValueError: `beta` is not positive, or `batch_size` not.
+        OptionError: `beta` is not positive, or `batch_size` not.
         RewardError: when it scores, if both models give a text probability 0.
     """
 
@@ -62,9 +62,9 @@ class ImplicitReward(TextReward):
         self, policy: LanguageModel, reference: LanguageModel, beta: float = 0.001, batch_size: int = 64
     ) -> None:
         if not beta > 0:
-            raise ValueError(f"beta must be positive, not {beta!r}")
+            raise OptionError(f"beta={beta!r}: give a positive number.")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size!r}")
+            raise OptionError(f"batch_size={batch_size!r}: give at least 1.")
         if policy.encode(_PROBE) != reference.encode(_PROBE):
             raise RewardFormatError(
                 f"{policy.name!r} and {reference.name!r} read {_PROBE!r} as different tokens, and the ratio of their "

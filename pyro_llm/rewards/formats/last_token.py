@@ -34,7 +34,7 @@ class ProcessReward(StepReward):
 
     Raises:
         ModelFolderError: the model has not two labels.
-        ValueError: a limit is out of its range.
+        OptionError: a limit is out of its range.
         ContextLengthError: when it scores, if a text does not fit the model's context.
         RewardError: when it scores, if a score is NaN, or there is nothing to read.
     """

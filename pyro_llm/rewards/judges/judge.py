@@ -16,20 +16,12 @@ from pyro_llm.lm.language_model import LanguageModel, Prefix
 from pyro_llm.lm.prefixes import padded
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.head import Solution, solutions
+from pyro_llm.rewards.judges.rubric import RUBRIC
 from pyro_llm.rewards.judges.verbaliser import Verbaliser
 from pyro_llm.rewards.lm_cost import charged_to_reward
 from pyro_llm.rewards.reading.batching import BatchLimits
 from pyro_llm.rewards.reward_model import TextReward
 from pyro_llm.run_scope import current_run_scope
-
-RUBRIC = """Problem:
-{problem}
-
-Solution so far:
-{solution}
-
-Is every step of this solution correct? It may not be finished. Answer with one word, {options}."""
-"""What a judge is asked unless told otherwise."""
 
 _FIELDS = {"problem", "solution", "options"}
 
@@ -62,8 +54,7 @@ class JudgeReward(TextReward):
 
     Raises:
         OptionError: a rubric lacks `{solution}`, or has fields that do not exist, or lacks `{options}` where both
-            orders are asked for; or there are no words.
-        ValueError: a limit is out of its range.
+            orders are asked for; there are no words; or a limit is out of its range.
         CapabilityError: when it scores, if the vocabulary cannot tell the answers apart, or the model gives no logits.
         RewardError: when it scores, if the model gives both answers probability 0, or gives NaN.
         ContextLengthError: when it scores, if a prompt does not fit the model's context.

@@ -9,7 +9,8 @@ from typing import Any
 from pyro_llm.errors import RemoteRewardError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.remote.client import HttpOptions, JsonClient
-from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item, JsonEndpoint
+from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item
+from pyro_llm.rewards.remote.json_endpoint import JsonEndpoint
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
 from pyro_llm.run_scope import claim, current_cost
 
@@ -98,12 +99,17 @@ class RemoteReward(TextReward):
         named = ", ".join(map(repr, texts[:_NAMED])) + (
             f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
         )
-        return RemoteRewardError(
+        error = RemoteRewardError(
             f"The reward at {self._client.url} gave no score for {len(texts)} texts: {named}. The first failure: "
-            f"{reason}. The scores of the {kept} others are kept: the same run again with this reward, from the same "
-            "seed, asks for what is missing.",
+            f"{reason}.",
             texts,
         )
+        # A note, as it holds for as long as this object lives: not for the next call of a command.
+        error.add_note(
+            f"The scores of the {kept} others are kept: the same run again with this reward, from the same seed, asks "
+            "for what is missing."
+        )
+        return error
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the client's module."""

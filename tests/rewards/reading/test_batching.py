@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from pyro_llm.errors import OptionError
 from pyro_llm.rewards.reading.batching import BatchLimits
 
 
@@ -26,5 +27,5 @@ def test_nothing_makes_no_batch():
 
 @pytest.mark.parametrize(("options", "name"), [((0, 5), "batch_size"), ((5, 0), "batch_tokens")])
 def test_limits_are_positive(options, name):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(OptionError, match=name):
         BatchLimits(*options)

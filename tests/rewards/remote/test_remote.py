@@ -15,6 +15,8 @@ from pyro_llm.errors import MissingExtraError, OptionError, RemoteRewardError
 from pyro_llm.infer import SMC
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import ChatEndpoint, HttpOptions, JsonEndpoint, PoolingEndpoint, RemoteReward, load_reward
+from pyro_llm.rewards.judges import RUBRIC
+from pyro_llm.rewards.remote import Item
 from pyro_llm.run_scope import run_scope
 
 FAST = HttpOptions(timeout=5, retries=2, backoff=0.01)
@@ -192,9 +194,11 @@ def test_scores_beside_a_failure_are_kept(serve, state):
         lambda n, path, payload: (400, {}, b"no") if "ba" in payload["texts"] else serve.scored(n, path, payload)
     )
     reward = RemoteReward(server.url, JsonEndpoint(batch_size=1), FAST)
-    with run_scope() as scope, pytest.raises(RemoteRewardError, match="The scores of the 3 others are kept") as error:
+    with run_scope() as scope, pytest.raises(RemoteRewardError) as error:
         reward(state)
     assert error.value.texts == ("ba",)
+    assert "kept" not in str(error.value)  # nothing is, beyond this object
+    assert "The scores of the 3 others are kept" in error.value.__notes__[0]
     assert scope.cost.reward_calls == 3
     server._behave = serve.scored
     torch.testing.assert_close(reward(state)[:2].reshape(-1), expected(serve))
@@ -230,6 +234,11 @@ def test_a_run_that_failed_is_taken_up_again_from_its_seed(serve, lm):
     )
     assert same.texts.tolist() == posterior.texts.tolist()
     torch.testing.assert_close(same.log_evidence, posterior.log_evidence)
+
+
+def test_a_judge_behind_a_server_is_asked_what_one_here_is():
+    (message,) = ChatEndpoint("judge").payload([Item("1 + 1?", "2")])["messages"]
+    assert message["content"] == RUBRIC.format(problem="1 + 1?", solution="2", options="Yes or No")
 
 
 def test_no_more_scores_are_kept_than_allowed(serve, state):
