@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pyro_llm.cli.budget import read_budget
-from pyro_llm.cli.console import errors
+from pyro_llm.cli.console import errors, show_version
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.cli.study_commands import bench, bench_report
 from pyro_llm.errors import PyroLLMError
@@ -46,6 +46,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Language models as Pyro distributions: answers as posteriors."""
+
 
 MODEL, INFERENCE, OUTPUT = "Model", "Inference", "Output"
 
@@ -162,6 +172,8 @@ def solve(
         raise typer.BadParameter("--temperature must be positive; for nearly greedy draws take 0.01.")
     if top_p == 0:
         raise typer.BadParameter("--top-p must be positive; for the likeliest token alone take --top-k 1.")
+    if not stop:
+        raise typer.BadParameter(r"--stop is empty: give the string that ends a step, \n for a newline.")
     options = SolveOptions(
         lm=lm, reward=reward, calibration=_calibration(calibration, reward), max_steps=max_steps,
         max_tokens=max_tokens, temperature=temperature, top_p=top_p,
@@ -240,7 +252,7 @@ def review(
     """Vote on the prefixes that tell most about the answer; the posterior given the votes."""
     from pyro_llm.cli.review import review as review_run
 
-    review_run(run, votes or run.with_suffix(".votes.jsonl"), rater, count, reliability, raters, out)
+    review_run(run, votes, rater, count, reliability, raters, out)
 
 
 @app.command("bench-check")

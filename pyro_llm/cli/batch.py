@@ -45,17 +45,18 @@ def solve_file(file: Path, options: SolveOptions, out: Path | None, concurrent: 
         The exit code: 0, or 1 if a problem could not be solved.
 
     Raises:
-        ProblemFileError: a line of the file is no problem; the results before it are kept.
+        ProblemFileError: a line of the file is no problem; found before the work begins.
         ResultsMismatchError: a result in the output is of another text or other options.
         OutputPathError: the output cannot be written to; found before the work begins.
     """
     results_path, folder = _prepare(out)
+    problems = [problem for _, problem in read_problems(file)]
     done = _done(results_path, options) if results_path else {}
     results: list[Result] = []
     begun: list[tuple[Problem, int]] = []
 
     def to_solve() -> Iterator[tuple[str, int]]:
-        for _, problem in read_problems(file):
+        for problem in problems:
             seed = options.seed_of(problem.id)
             if problem.id in done and results_path is not None:
                 check_problem(results_path, done[problem.id], problem, seed if options.seed_was_given else None)
@@ -65,12 +66,12 @@ def solve_file(file: Path, options: SolveOptions, out: Path | None, concurrent: 
                 yield problem.problem, seed
 
     try:
-        problems = to_solve()
-        first = next(problems, None)
+        unsolved = to_solve()
+        first = next(unsolved, None)
         if first is not None:
             from pyro_llm.cli.solver import Solver
 
-            with closing(Solver(options).solve_each(chain([first], problems), concurrent)) as outcomes:
+            with closing(Solver(options).solve_each(chain([first], unsolved), concurrent)) as outcomes:
                 for outcome in outcomes:
                     result = _result(outcome, *begun[outcome.index], options, folder)
                     results.append(result)

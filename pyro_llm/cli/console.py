@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from typer import Exit
 
 from pyro_llm.errors import BudgetWarning, DeadRunWarning
 
@@ -34,3 +35,12 @@ def warnings_told() -> Iterator[None]:
             warnings.simplefilter("always", category)
         warnings.showwarning = show
         yield
+
+
+def show_version(asked: bool) -> None:
+    """Show the version and end, if it was asked for."""
+    if asked:
+        from importlib.metadata import version
+
+        output.print(f"pyro-llm {version('pyro-llm')}", highlight=False)
+        raise Exit

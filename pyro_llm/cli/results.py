@@ -74,11 +74,16 @@ def read_results(path: Path) -> list[Result]:
         ProblemFileError: a line is no result; it names the line.
     """
     results = []
-    for number, record in read_lines(path) if path.exists() else ():
-        try:
-            results.append(Result.model_validate(record))
-        except ValidationError as error:
-            raise ProblemFileError(f"{path}:{number}: not a result of pyro-llm solve: {reason(error)}.") from error
+    try:
+        for number, record in read_lines(path) if path.exists() else ():
+            try:
+                results.append(Result.model_validate(record))
+            except ValidationError as error:
+                raise ProblemFileError(f"{path}:{number}: not a result of pyro-llm solve: {reason(error)}.") from error
+    except ProblemFileError as error:
+        raise ProblemFileError(
+            f"{error} Remove that line, to have its problem solved anew, or name another --out."
+        ) from error
     return results
 
 

@@ -15,7 +15,7 @@ from pyro_llm.answers import answer
 from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.outputs import check_outputs, tell_written
 from pyro_llm.diagnostics.display import label
-from pyro_llm.errors import LowSampleSizeWarning
+from pyro_llm.errors import LowSampleSizeWarning, VoteFileError
 from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.raters import (
@@ -30,7 +30,7 @@ from pyro_llm.raters import (
     informative_prefixes,
     load_votes,
 )
-from pyro_llm.raters.review import pooled_ess
+from pyro_llm.raters.review import pooled_ess, votes_within_lines
 
 WORDS = {"y": "yes", "yes": "yes", "n": "no", "no": "no", "s": "skip", "skip": "skip", "q": "quit", "quit": "quit"}
 NOTHING_LEFT = 1e-6
@@ -38,18 +38,31 @@ MAX_ANSWERS = 8
 
 
 def review(
-    run: Path, votes_path: Path, rater: str, count: int, reliability: float, raters: Path | None, out: Path | None
+    run: Path,
+    votes_file: Path | None,
+    rater: str,
+    count: int,
+    reliability: float,
+    raters: Path | None,
+    out: Path | None,
 ) -> None:
     """Ask about the most informative prefixes of a saved run, write each vote at once, show what they make of it.
 
     Raises:
         PosteriorFileError: a file holds no posterior.
         NoTextError: the run wrote no texts.
-        VoteFileError: the file of votes holds lines that are none.
+        VoteFileError: the file of votes holds lines that are none; or it is not there, and no vote is asked for.
         RatingsError: nothing is known of somebody who voted.
         OutputPathError: votes or the posterior cannot be written.
     """
+    votes_path = votes_file or run.with_suffix(".votes.jsonl")
     check_outputs(votes_path, posterior=out)
+    if votes_file is not None and not votes_path.exists():
+        if count == 0:
+            raise VoteFileError(f"There is no file of votes {str(votes_path)!r}, and with --count 0 none is asked for.")
+        errors.print(
+            f"There is no {votes_path} yet: the first vote begins it.", style="yellow", markup=False, soft_wrap=True
+        )
     posterior = Posterior.load(run)
     votes = load_votes(votes_path) if votes_path.exists() else Votes()
     if raters is not None:
@@ -67,9 +80,10 @@ def review(
         f"{pooled_ess(posterior):.1f} before and {pooled_ess(conditioned):.1f} after",
         highlight=False,
     )
-    if warning is not None:
-        errors.print("[bold yellow]Warning:[/]", end=" ")
-        errors.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for told in (warning, _unmatched(posterior, likelihood.votes)):
+        if told is not None:
+            errors.print("[bold yellow]Warning:[/]", end=" ")
+            errors.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         conditioned.save(out)
         tell_written("Posterior", out)
@@ -126,6 +140,18 @@ def _condition(posterior: Posterior, likelihood: VoteLikelihood) -> tuple[Poster
         warnings.simplefilter("always", LowSampleSizeWarning)
         conditioned = condition_on_votes(posterior, likelihood)
     return conditioned, next((str(warning.message) for warning in caught), None)
+
+
+def _unmatched(posterior: Posterior, votes: Votes) -> str | None:
+    """What is to be said of votes on prefixes of none of the texts; None if there are none."""
+    prefixes = votes_within_lines(posterior, votes)
+    if not prefixes:
+        return None
+    named = ", ".join(map(repr, prefixes[:MAX_ANSWERS]))
+    return (
+        f"These prefixes end within a line of the texts of this run, and votes on them count for none of its texts: "
+        f"{named}. A prefix is whole lines, or a whole text."
+    )
 
 
 def _comparison(before: Posterior, after: Posterior) -> Table:

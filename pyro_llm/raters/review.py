@@ -17,7 +17,7 @@ from pyro_llm.errors import LowSampleSizeWarning, OptionError
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.ops.weights import effective_sample_size, normalise
 from pyro_llm.raters.vote_likelihood import VoteLikelihood
-from pyro_llm.raters.votes import matched_prefixes
+from pyro_llm.raters.votes import Votes, matched_prefixes
 
 LOW_SHARE, LOW_SIZE = 0.1, 10.0
 
@@ -139,6 +139,19 @@ def informative_prefixes(
     order = sorted(range(len(prefixes)), key=lambda u: (-round(float(information[u]), 12), len(prefixes[u])))
     chosen = order if count is None else order[:count]
     return [Question(prefixes[u], float(information[u]), float(begins_so[u]), float(yes[u])) for u in chosen]
+
+
+def votes_within_lines(posterior: Posterior, votes: Votes) -> list[str]:
+    """The prefixes voted on that texts of a run begin with, but go on within the line: votes on them count for none.
+
+    Raises:
+        NoTextError: the particles are no texts.
+        OptionError: they are several texts each.
+    """
+    texts = list(dict.fromkeys(_texts(posterior)))
+    ends = {prefix for text in texts for prefix in matched_prefixes(text)}
+    prefixes = dict.fromkeys(vote.prefix for vote in votes.on(posterior.written.prompt))
+    return [p for p in prefixes if p not in ends and any(text.startswith(p) for text in texts)]
 
 
 def _matches(texts: list[str], likelihood: VoteLikelihood, rater: str, problem: str | None) -> tuple[list[str], Tensor]:

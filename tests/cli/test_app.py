@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_a_seed_is_drawn_and_shown(tmp_path):
         (["solve", PROBLEM, "--plot", "run.txt"], "must end in one of"),
         (["solve", PROBLEM, "--out", "run"], "must end in .nc"),
         (["solve", PROBLEM, "--out", "x" * 300 + ".nc"], "File name too long"),
-        (["solve", PROBLEM, "--stop", ""], "stop string is empty"),
+        (["solve", PROBLEM, "--stop", ""], "--stop is empty: give the string that ends a step"),
         (["solve", ""], "The problem is blank"),
         (["solve", " \n"], "The problem is blank"),
         (["solve", PROBLEM, "--top-p", "0"], "--top-p must be positive"),
@@ -247,14 +248,31 @@ def test_posteriors_of_odd_ids_and_those_that_cannot_be_saved(tmp_path):
     assert Posterior.load(out / "a_b.nc").log_evidence.tolist() == first["log_evidence"]
 
 
-def test_a_line_in_another_encoding_is_named_and_earlier_results_are_kept(tmp_path):
-    file = tmp_path / "problems.jsonl"
-    file.write_bytes(b'{"id": "a", "problem": "3 + 4"}\n{"id": "b", "problem": "\xe9"}\n')
-    out = tmp_path / "results.jsonl"
+@pytest.mark.parametrize(
+    ("line", "message"), [(b'{"id": "b", "problem": "\xe9"}', "not UTF-8"), (b"{oops", "not JSON")]
+)
+def test_a_malformed_line_is_named_before_the_work_begins(tmp_path, line, message):
+    file, out = tmp_path / "problems.jsonl", tmp_path / "results.jsonl"
+    file.write_bytes(b'{"id": "a", "problem": "3 + 4"}\n' + line + b"\n")
     result = invoke("solve", "--file", file, *SMALL, "--out", out)
     assert result.exit_code == 2
-    assert "problems.jsonl:2: not UTF-8" in flat(result.stderr).replace(" .jsonl", ".jsonl")
-    assert [result["id"] for result in results(out)] == ["a"]
+    assert f"problems.jsonl:2: {message}" in flat(result.stderr).replace(" .jsonl", ".jsonl")
+    assert not out.exists()
+
+
+def test_the_version_is_shown():
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"pyro-llm {version('pyro-llm')}\n"
+
+
+def test_a_result_that_is_none_can_be_removed(tmp_path):
+    file = write_problems(tmp_path / "problems.jsonl", {"id": "a", "problem": PROBLEM})
+    out = write_problems(tmp_path / "results.jsonl", "rubbish")
+    result = invoke("solve", "--file", file, *SMALL, "--out", out)
+    assert result.exit_code == 2
+    assert "results.jsonl:1: not JSON" in flat(result.stderr).replace(" .jsonl", ".jsonl")
+    assert "Remove that line" in flat(result.stderr)
 
 
 def test_a_run_that_holds_the_evidence_is_named(tmp_path):
@@ -266,28 +284,6 @@ def test_a_run_that_holds_the_evidence_is_named(tmp_path):
     shown = flat(console.export_text())
     assert "one run holds over 99 % of the evidence: error bars need more particles or runs" in shown
     assert "±" not in shown
-
-
-def test_a_malformed_line_is_named_and_earlier_results_are_kept(tmp_path):
-    file = write_problems(
-        tmp_path / "problems.jsonl", {"id": "a", "problem": PROBLEM}, "{oops", {"id": "c", "problem": "1 + 1"}
-    )
-    out = tmp_path / "results.jsonl"
-    result = invoke("solve", "--file", file, *SMALL, "--out", out)
-    assert result.exit_code == 2
-    assert "problems.jsonl:2: not JSON" in flat(result.stderr).replace(" .jsonl", ".jsonl")
-    kept = results(out)
-    assert [result["id"] for result in kept] == ["a"]
-
-    # The line mended, a second call goes on where the first stopped.
-    write_problems(
-        file, {"id": "a", "problem": PROBLEM}, {"id": "b", "problem": "2 + 2"}, {"id": "c", "problem": "1 + 1"}
-    )
-    result = invoke("solve", "--file", file, *SMALL, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert "1 result was there already" in flat(result.stderr)
-    assert {result["id"] for result in results(out)} == {"a", "b", "c"}
-    assert results(out)[0] == kept[0]
 
 
 def test_models_shows_the_card():

@@ -136,3 +136,24 @@ def test_bad_input_is_one_message_and_exit_code_2(run, arguments, reason, tmp_pa
     result = invoke(*[str(run) if argument == "RUN" else argument for argument in arguments])
     assert result.exit_code == 2, result.output
     assert reason in flat(result.stderr)
+
+
+def test_a_misspelt_file_of_votes_is_told_of(run, tmp_path):
+    missing = tmp_path / "votse.jsonl"
+    result = invoke(run, "--votes", missing, "--count", 0)
+    assert result.exit_code == 2
+    assert "There is no file of votes" in flat(result.stderr)
+    result = invoke(run, "--votes", missing, said="q\n")
+    assert result.exit_code == 0, result.output
+    assert "the first vote begins it" in flat(result.stderr)
+
+
+def test_votes_that_end_within_a_line_are_told_of(run, tmp_path):
+    votes = tmp_path / "votes.jsonl"
+    lines = [{"prefix": prefix, "vote": "no", "rater": "Ann"} for prefix in ("x\nans", "x\n", "elsewhere")]
+    votes.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    result = invoke(run, "--votes", votes, "--count", 0)
+    assert result.exit_code == 0, result.output
+    assert "end within a line of the texts of this run" in flat(result.stderr)
+    assert r"'x\nans'" in result.stderr
+    assert "elsewhere" not in result.stderr
