@@ -70,7 +70,7 @@ bench-accuracy: $(VENV)/.installed  ## Measure the accuracy on the 500 test prob
 	$(BIN)/python benchmarks/abacus_accuracy.py
 
 bench-calibration: $(VENV)/.installed  ## Measure what calibration does to an overconfident reward.
-	$(BIN)/python benchmarks/reward_calibration.py
+	$(BIN)/python -m benchmarks.reward_calibration
 
 bench-raters: $(VENV)/.installed  ## Measure noisy raters, and a reward that is wrong at random.
 	$(BIN)/python -m benchmarks.noisy_raters

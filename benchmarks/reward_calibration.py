@@ -1,6 +1,6 @@
 """What calibration does to an overconfident reward: its calibration error, and the accuracy of SMC with it.
 
-Usage: python benchmarks/reward_calibration.py [--problems 500] [--rollouts 8] [--particles 32] [--seed 0]
+Usage: python -m benchmarks.reward_calibration [--problems 200] [--rollouts 8] [--particles 32] [--seed 0]
 
 The overconfident score is the reward model's log-odds times 3. Rollouts of the language model alone, on half of the
 test problems, give pairs of a prefix's score and whether the rollout came to the right answer; calibrations are fitted
@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +26,7 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
+from benchmarks.corruption import MAX_STEPS, models
 from pyro_llm import zoo
 from pyro_llm.diagnostics import auc, brier_score, expected_calibration_error
 from pyro_llm.distributions import LLM
@@ -36,15 +36,8 @@ from pyro_llm.rewards import Calibrated, Calibration, Reward, TemperatureScaling
 from pyro_llm.run_scope import run_scope
 
 RESULTS = Path(__file__).parent / "results" / "reward_calibration.json"
-MAX_STEPS, OVERCONFIDENT = 12, TemperatureScaling(temperature=1 / 3)
+OVERCONFIDENT, CHUNK = TemperatureScaling(temperature=1 / 3), 10
 METHODS = ("platt", "temperature", "beta", "isotonic")
-
-
-@cache
-def models():
-    """The embedded models, loaded once in each process."""
-    torch.set_num_threads(1)
-    return pyro_llm.load_lm("abacus"), pyro_llm.load_reward("abacus")
 
 
 @torch.no_grad()
@@ -66,8 +59,10 @@ def rollouts(problem: dict, count: int, seed: int) -> list[tuple[float, int]]:
     ]
 
 
-def solve(problem: dict, rewards: dict[str, Calibration | None], particles: int, seed: int) -> dict[str, float]:
-    """Whether the likeliest answer is right, by each reward."""
+def solve(
+    problems: list[dict], rewards: dict[str, Calibration | None], particles: int, seeds: list[int]
+) -> dict[str, list[float]]:
+    """Whether the likeliest answer to each problem is right, by each reward."""
     lm, reward = models()
     right = {}
     for name, calibration in rewards.items():
@@ -76,10 +71,13 @@ def solve(problem: dict, rewards: dict[str, Calibration | None], particles: int,
             judge = judge.calibrated(OVERCONFIDENT)
         if calibration is not None:
             judge = Calibrated(judge, calibration)
-        pyro.set_rng_seed(seed)
-        model = ReasoningSSM(lm, judge, max_steps=MAX_STEPS)
-        posterior = SMC(model, num_particles=particles, progress=False).run(problem["problem"])
-        right[name] = float(next(iter(posterior.marginal(pyro_llm.answer))) == problem["answer"])
+        smc = SMC(ReasoningSSM(lm, judge, max_steps=MAX_STEPS), num_particles=particles, progress=False)
+        texts = [problem["problem"] for problem in problems]
+        runs = smc.run_each(texts, concurrent=CHUNK, seeds=seeds, progress=False)
+        right[name] = [
+            float(run.decision(pyro_llm.answer) == problem["answer"])
+            for run, problem in zip(runs, problems, strict=True)
+        ]
     return right
 
 
@@ -106,17 +104,18 @@ def measures(pairs: list[list[tuple[float, int]]], calibrations: list[Calibratio
 
 
 def main(
-    problems: Annotated[int, typer.Option(help="How many of the test problems; every other one is held out.")] = 500,
+    problems: Annotated[int, typer.Option(help="How many of the test problems; every other one is held out.")] = 200,
     rollouts_each: Annotated[int, typer.Option("--rollouts", help="Solutions of each problem.")] = 8,
     particles: Annotated[int, typer.Option(help="Of SMC.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the first problem; each problem has its own.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     out: Annotated[Path, typer.Option(help="Where the figures are written.")] = RESULTS,
 ) -> None:
     """Measure and print the calibration error and the accuracy of each reward."""
     chosen = zoo.problems("abacus")[:problems]
     errors = Console(stderr=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context) as pool:
+    with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
         seeds = range(seed, seed + len(chosen))
         drawn = pool.map(rollouts, chosen, [rollouts_each] * len(chosen), seeds)
         pairs = list(track(drawn, "Drawing rollouts", total=len(chosen), console=errors))
@@ -127,8 +126,11 @@ def main(
             f"calibrated, {method}": fit for method, fit in fits.items()
         }
         held_out, held_out_seeds = chosen[1::2], seeds[1::2]
-        solved = pool.map(solve, held_out, [rewards] * len(held_out), [particles] * len(held_out), held_out_seeds)
-        right = list(track(solved, "Solving", total=len(held_out), console=errors))
+        starts = range(0, len(held_out), CHUNK)
+        jobs = [(held_out[i : i + CHUNK], rewards, particles, list(held_out_seeds[i : i + CHUNK])) for i in starts]
+        solved = pool.map(solve, *zip(*jobs, strict=True))
+        by_chunk = list(track(solved, "Solving", total=len(jobs), console=errors))
+        right = {name: np.concatenate([chunk[name] for chunk in by_chunk]) for name in rewards}
 
     figures: dict[str, Any] = {"problems": len(chosen), "rollouts": rollouts_each, "particles": particles, "seed": seed}
     figures["prefixes"] = {"fitted_on": len(fitted_on), "held_out": sum(map(len, pairs[1::2]))}
@@ -141,10 +143,10 @@ def main(
         "difference",
         title="Held-out problems; difference: of the accuracy from the overconfident reward's",
     )
-    baseline = np.array([row["overconfident"] for row in right])
+    baseline = right["overconfident"]
     for name, calibration in rewards.items():
         steps = [] if name == "reward" else [OVERCONFIDENT, *([calibration] if calibration else [])]
-        accuracy = np.array([row[name] for row in right])
+        accuracy = right[name]
         figures[name] = measures(pairs[1::2], steps) | {
             "accuracy": interval(accuracy),
             "accuracy_minus_overconfident": interval(accuracy - baseline),
