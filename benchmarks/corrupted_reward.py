@@ -36,12 +36,12 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
-from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, labelled_prefixes, models, scores, written
+from benchmarks.corruption import MAX_STEPS, Prefix, interval, labelled_prefixes, models, scores, written
 from pyro_llm import zoo
 from pyro_llm.infer import SMC, BeamSearch, BestOfN
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.raters import RaterPosterior, Ratings, fit_raters
-from pyro_llm.rewards import RewardModel
+from pyro_llm.rewards import Disturbed, RewardModel
 
 RESULTS = Path(__file__).parent / "results" / "corrupted_reward.json"
 RATES = (0.0, 0.05, 0.1, 0.2)
@@ -54,7 +54,7 @@ def fit(prefixes: list[Prefix], labels: int, rate: float, seed: int) -> RaterPos
     """What labelled prefixes say of the reward."""
     chosen = np.random.default_rng(seed).choice(len(prefixes), labels, replace=False)
     drawn = [prefixes[i] for i in chosen]
-    table = np.array([scores(Corrupted(None, "high", rate, seed), drawn)]).T
+    table = np.array([scores(Disturbed(models()[1], "corrupted", rate, seed), drawn)]).T
     pyro.set_rng_seed(seed)
     return fit_raters(Ratings.of(table, [int(prefix.right) for prefix in drawn], ["reward"]), steps=500)
 
@@ -83,7 +83,7 @@ def solve(problems: list[dict], posteriors: dict[float, RaterPosterior], budget:
     texts = [problem["problem"] for problem in problems]
     right = np.empty((len(METHODS), len(problems), len(RATES)))
     for r, rate in enumerate(RATES):
-        reward = Corrupted(models()[1], "high", rate, seed)
+        reward = Disturbed(models()[1], "corrupted", rate, seed)
         for m, algorithm in enumerate(algorithms(reward, posteriors[rate], budget).values()):
             runs = algorithm.run_each(texts, concurrent=CHUNK, seeds=[seed] * len(texts), progress=False)
             for p, (run, problem) in enumerate(zip(runs, problems, strict=True)):

@@ -1,13 +1,12 @@
-"""What the studies of imperfect rewards share: corrupted rewards, labelled prefixes, intervals."""
+"""What the studies of imperfect rewards share: labelled prefixes, intervals."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyro
@@ -20,8 +19,6 @@ from torch import Tensor
 
 import pyro_llm
 from pyro_llm.distributions import LLM
-from pyro_llm.lm import TextState
-from pyro_llm.rewards import Reward, RewardModel
 from pyro_llm.rewards.reward_model import distinct_texts
 from pyro_llm.run_scope import run_scope
 
@@ -33,38 +30,6 @@ def models():
     """The embedded models, loaded once in each process."""
     torch.set_num_threads(1)
     return pyro_llm.load_lm("abacus"), pyro_llm.load_reward("abacus")
-
-
-@dataclass(frozen=True)
-class Corrupted(Reward):
-    """A reward that is wrong about a share of all prefixes, chosen at random and for good by a hash of the text.
-
-    Args:
-        reward: the reward.
-        kind: `"flip"`, the log-odds are negated; `"high"`, they are `log_odds`, whatever the text.
-        rate: the share of prefixes.
-        seed: which prefixes.
-        log_odds: of `"high"`.
-    """
-
-    reward: RewardModel
-    kind: Literal["flip", "high"]
-    rate: float
-    seed: int
-    log_odds: float = 6.0
-
-    def __call__(self, state: TextState) -> Tensor:
-        """Log-odds, corrupted."""
-        found = self.reward(state).double()
-        return self.disturb(found.reshape(-1), state.prompt, distinct_texts(state)).reshape(state.batch_shape)
-
-    def disturb(self, log_odds: Tensor, prompt: str, texts: Sequence[str]) -> Tensor:
-        """What is said in place of known log-odds, one for each text."""
-        keys = (f"{self.kind}|{self.seed}|{prompt}|{text}".encode() for text in texts)
-        drawn = [int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") for key in keys]
-        chosen = torch.tensor([number < self.rate * 2**64 for number in drawn])
-        wrong = -log_odds if self.kind == "flip" else torch.full_like(log_odds, self.log_odds)
-        return torch.where(chosen, wrong, log_odds)
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,13 @@ from rich.progress import track
 from rich.table import Table
 
 import pyro_llm
-from benchmarks.corruption import MAX_STEPS, Corrupted, Prefix, interval, labelled_prefixes, models, scores, written
+from benchmarks.corruption import MAX_STEPS, Prefix, interval, labelled_prefixes, models, scores, written
 from benchmarks.unreliable import Unreliable
 from pyro_llm import zoo
 from pyro_llm.infer import SMC
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.raters import RaterPosterior, Ratings, fit_raters
-from pyro_llm.rewards import Ensemble, RewardModel
+from pyro_llm.rewards import Disturbed, Ensemble, RewardModel
 
 RESULTS = Path(__file__).parent / "results" / "noisy_raters.json"
 SETTINGS = ("complementary", "alike", "lenient")
@@ -48,10 +48,10 @@ CHUNK = 10
 """Problems that go through the models together."""
 
 
-def raters(setting: str, reward: RewardModel | None, seed: int) -> dict[str, Any]:
+def raters(setting: str, reward: RewardModel, seed: int) -> dict[str, Any]:
     """Both raters; `reward` is what they say or turn round."""
     if setting == "lenient":
-        return {"first": Corrupted(reward, "flip", 0.25, seed), "second": Corrupted(reward, "high", 0.4, seed)}
+        return {"first": Disturbed(reward, "flipped", 0.25, seed), "second": Disturbed(reward, "corrupted", 0.4, seed)}
     errors = {"complementary": ((0.9, 0.6), (0.65, 0.9)), "alike": ((0.75, 0.75), (0.75, 0.75))}[setting]
     return {name: Unreliable(reward, *one, seed, name) for name, one in zip(RATERS, errors, strict=True)}
 
@@ -60,7 +60,7 @@ def fit(setting: str, prefixes: list[Prefix], labels: int, seed: int) -> RaterPo
     """What `labels` of the prefixes, drawn at random, say of the raters."""
     chosen = np.random.default_rng(seed).choice(len(prefixes), labels, replace=False)
     drawn = [prefixes[i] for i in chosen]
-    table = np.array([scores(rater, drawn) for rater in raters(setting, None, seed).values()]).T
+    table = np.array([scores(rater, drawn) for rater in raters(setting, models()[1], seed).values()]).T
     pyro.set_rng_seed(seed)
     return fit_raters(Ratings.of(table, [int(prefix.right) for prefix in drawn], RATERS), steps=500)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from pyro_llm.lm import TextState
 from pyro_llm.rewards import Reward, RewardModel
+from pyro_llm.rewards.disturbance import keyed_uniforms
 from pyro_llm.rewards.reward_model import distinct_texts
 
 
@@ -40,6 +40,5 @@ class Unreliable(Reward):
     def disturb(self, log_odds: Tensor, prompt: str, texts: Sequence[str]) -> Tensor:
         """What is said in place of known log-odds, one for each text."""
         kept = torch.where(log_odds > 0, self.sensitivity, self.specificity)
-        keys = (f"{self.name}|{self.seed}|{prompt}|{text}".encode() for text in texts)
-        drawn = [int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64 for key in keys]
-        return torch.where(torch.tensor(drawn, dtype=torch.float64) < kept, log_odds, -log_odds)
+        drawn = keyed_uniforms(texts, prompt, self.seed, self.name).to(log_odds.device)
+        return torch.where(drawn < kept, log_odds, -log_odds)

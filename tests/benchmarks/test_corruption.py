@@ -1,4 +1,4 @@
-"""The parts of the studies of imperfect rewards: what is corrupted, who errs, what intervals cover."""
+"""The parts of the studies of imperfect rewards: scores of prefixes, who errs, what intervals cover."""
 
 import math
 
@@ -7,30 +7,23 @@ import pytest
 import torch
 from scipy.stats import t as student_t
 
-from benchmarks.corruption import Corrupted, Prefix, interval, scores
+from benchmarks.corruption import Prefix, interval, scores
 from benchmarks.unreliable import Unreliable
 from pyro_llm.lm import TableLM
-from pyro_llm.rewards import FunctionReward
+from pyro_llm.rewards import Disturbed, FunctionReward
 
 LM = TableLM(lambda tokens: [0.45, 0.45, 0.1], ["a\n", "b\n", "."], eos_token_id=2)
 REWARD = FunctionReward(lambda text: (1 + text.count("a")) / (2 + len(text)))
 
 
-@pytest.mark.parametrize("kind", ["flip", "high"])
-def test_a_share_of_prefixes_is_corrupted_for_good(kind):
-    """2,048 texts, so the share is a binomial proportion; a z-test of 4 fails by chance in 6 of 100,000."""
-    rows = torch.tensor([[i >> bit & 1 for bit in range(11)] for i in range(2048)])
-    state = LM.prompt("?").append(rows)
-    corrupted, plain = Corrupted(REWARD, kind, 0.25, seed=1), REWARD(state)
-    found = corrupted(state)
-    changed = found != plain
-    assert abs(float(changed.double().mean()) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 2048) + 0.01
-    wrong = -plain if kind == "flip" else torch.full_like(plain, 6.0)
-    torch.testing.assert_close(found, torch.where(changed, wrong, plain))
-    assert torch.equal(Corrupted(REWARD, kind, 0.25, seed=1)(state), found)
-    assert not torch.equal(Corrupted(REWARD, kind, 0.25, seed=2)(state), found)
-    prefixes = [Prefix("?", text, z, True) for text, z in zip(state.texts, plain.tolist(), strict=True)]
-    torch.testing.assert_close(torch.tensor(scores(corrupted, prefixes)).double(), found.sigmoid(), rtol=1e-6, atol=0)
+@pytest.mark.parametrize("kind", ["flipped", "corrupted"])
+def test_scores_of_prefixes_are_those_of_the_disturbed_reward(kind):
+    rows = torch.tensor([[i >> bit & 1 for bit in range(7)] for i in range(128)])
+    state, reward = LM.prompt("?").append(rows), Disturbed(REWARD, kind, 0.25, seed=1)
+    prefixes = [Prefix("?", text, z, True) for text, z in zip(state.texts, REWARD(state).tolist(), strict=True)]
+    expected = reward(state).sigmoid()
+    assert not torch.equal(expected, REWARD(state).sigmoid())
+    torch.testing.assert_close(torch.tensor(scores(reward, prefixes), dtype=torch.float64), expected)
 
 
 def test_raters_turn_round_each_verdict_at_a_rate_of_its_own():
