@@ -118,6 +118,10 @@ class AllParticlesDeadError(PyroLLMError, RuntimeError):
     """Every particle has weight zero, so there is nothing left to resample."""
 
 
+class UnhealthyRunWarning(RuntimeWarning):
+    """A run in progress has degenerated so far that the rest of it would be wasted; given once for each illness."""
+
+
 class DeadRunWarning(RuntimeWarning):
     """Every particle of some run has weight zero; its estimate of the evidence is 0, and the other runs go on."""
 

@@ -30,6 +30,8 @@ class Cost:
         lm_calls: forward passes of language models that served this run, and maybe others beside it.
         lm_tokens_forwarded: tokens that went through a language model, prompt included, padding not.
         lm_tokens_sampled: tokens drawn from a language model.
+        steps_sampled: steps drawn from `LLM` sites that have a stop string.
+        steps_truncated: those of them that reached `max_tokens` before they had ended.
         reward_calls: forward passes of reward models that served this run, or calls of reward functions.
         reward_tokens: tokens that went through reward models (0 for functions of text). Those of a pass that served
             several runs are divided among them in proportion to their texts.
@@ -48,6 +50,8 @@ class Cost:
     lm_calls: int = 0
     lm_tokens_forwarded: int = 0
     lm_tokens_sampled: int = 0
+    steps_sampled: int = 0
+    steps_truncated: int = 0
     reward_calls: int = 0
     reward_tokens: int = 0
     seconds: float = 0.0

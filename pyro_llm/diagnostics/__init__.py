@@ -6,24 +6,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyro_llm.diagnostics.agreement import convergence
     from pyro_llm.diagnostics.ancestry import plot_ancestry
     from pyro_llm.diagnostics.arviz import to_arviz
     from pyro_llm.diagnostics.before_after import calibration_change
     from pyro_llm.diagnostics.calibration import auc, brier_score, expected_calibration_error, reliability_bins
+    from pyro_llm.diagnostics.checkup import diagnose
     from pyro_llm.diagnostics.datatree import to_datatree
+    from pyro_llm.diagnostics.pareto import pareto_k
     from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
     from pyro_llm.diagnostics.reliability import plot_reliability
     from pyro_llm.diagnostics.search_plots import plot_factors, plot_tally
-    from pyro_llm.diagnostics.storage import load, save
+    from pyro_llm.diagnostics.storage import from_datatree, load, save
     from pyro_llm.diagnostics.variance import evidence_variance
+    from pyro_llm.infer.diagnosis import Diagnosis, Finding
+    from pyro_llm.infer.thresholds import Thresholds
 
 __all__ = [
+    "Diagnosis",
+    "Finding",
+    "Thresholds",
     "auc",
     "brier_score",
     "calibration_change",
+    "convergence",
+    "diagnose",
     "evidence_variance",
     "expected_calibration_error",
+    "from_datatree",
     "load",
+    "pareto_k",
     "plot",
     "plot_ancestry",
     "plot_answers",
@@ -38,12 +50,19 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Diagnosis": "checkup",
+    "Finding": "examine.examination",
+    "Thresholds": "checkup",
     "auc": "calibration",
     "brier_score": "calibration",
     "calibration_change": "before_after",
+    "convergence": "agreement",
+    "diagnose": "checkup",
     "evidence_variance": "variance",
     "expected_calibration_error": "calibration",
+    "from_datatree": "storage",
     "load": "storage",
+    "pareto_k": "pareto",
     "plot": "plots",
     "plot_ancestry": "ancestry",
     "plot_answers": "plots",

@@ -18,7 +18,7 @@ from pyro_llm.answers import answer
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.ops.genealogy import roots
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the tree that `to_datatree` builds and `load` reads back."""
 
 PARTICLE = ("chain", "draw")
@@ -29,7 +29,9 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
 
     | group | dimensions | variables |
     | --- | --- | --- |
-    | `posterior` | chain, draw | latent sites, `length` (tokens of each text), functionals that are numbers |
+    | `posterior` | chain, draw | of texts, `length` (in tokens), `log_reward` (the log-likelihood) and |
+    | | | `log_probability` (the log-prior), functionals that are numbers; latent sites but those of `tokens` |
+    | `tokens` | chain, draw | of texts, whether they are `finished`; latent sites that are rows of token ids |
     | `sample_stats` | chain, draw | `log_weight`, `ancestor`, `log_prior`, `log_likelihood`, `lp` |
     | | chain | `log_marginal_likelihood`, `ess` |
     | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
@@ -46,21 +48,26 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     iteration, `sample_stats` has the `lowest_ess` and the number of `resamplings` of the sweep that made it, `smc` has
     no steps, and `log_marginal_likelihood` is that of the first iteration. Parallel tempering alone has `tempering`.
 
-    The `text` and functionals that are strings (no answer being `""`) are coordinates of `posterior`, so that
-    `az.summary` passes them by. `log_weight` is normalised within a chain, `ancestor` in `sample_stats` the slot at the
-    first step from which a particle descends, `site` in `smc` the name of a step. A model's return value that is a
-    tensor is `posterior["returned"]`; of any other the tree has but the type, in the attribute `not_saved`.
+    `tokens` holds the latent sites of a program that writes texts which are rows of integers, -1 after their end, for
+    a mean or an R-hat of token ids means nothing. The `text` and functionals that are strings (no answer being `""`)
+    are coordinates of `posterior`, so that `az.summary` passes them by. `log_weight` is normalised within a chain,
+    `ancestor` in `sample_stats` the slot at the first step from which a particle descends, `site` in `smc` the name of
+    a step. A model's return value that is a tensor is `posterior["returned"]`; of any other the tree has but the type,
+    in the attribute `not_saved`.
 
     Draws carry weights, which ArviZ does not know of: `posterior.resample(n)` before what takes them as equal.
     Variables of sites bear the site's name, changed where netCDF or the schema forbids it, and have the exact name
-    as their attribute `site`. The root's attributes hold settings (versions among them), cost and the prompt as JSON.
+    as their attribute `site`. The root's attributes hold settings (versions among them), cost, the prompt and the
+    names of the latent sites in their order as JSON.
 
     Args:
         posterior: what to convert.
         functionals: functions of a text by name; by default its final answer, `{"answer": pyro_llm.answer}`.
     """
+    tokens = token_sites(posterior)
     groups = {
-        "posterior": _posterior(posterior, {"answer": answer} if functionals is None else functionals),
+        "posterior": _posterior(posterior, {"answer": answer} if functionals is None else functionals, tokens),
+        "tokens": _tokens(posterior, tokens),
         "sample_stats": _sample_stats(posterior),
         "smc": _smc(posterior),
         "observed_data": _sites(posterior.observed, (), ()),
@@ -73,23 +80,56 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     return tree
 
 
-def _posterior(posterior: Posterior, functionals: Mapping[str, Callable[[str], Any]]) -> xr.Dataset:
+def token_sites(posterior: Posterior) -> set[str]:
+    """The latent sites whose values are rows of token ids, as far as that can be seen.
+
+    Those of a posterior with texts that are integers, with dimensions of their own, and have -1 only at the end.
+    """
+    if not posterior.has_texts:
+        return set()
+    return {name for name, value in posterior.samples.items() if _is_tokens(value)}
+
+
+def _is_tokens(value: Tensor) -> bool:
+    if value.dtype != torch.long or value.dim() < 3:
+        return False
+    padding = value == -1
+    return bool((value >= -1).all() and (padding[..., 1:] >= padding[..., :-1]).all())
+
+
+def _tokens(posterior: Posterior, tokens: set[str]) -> xr.Dataset:
+    dataset = _sites(
+        {name: posterior.samples[name] for name in posterior.samples if name in tokens}, PARTICLE, ["finished"]
+    )
+    finished = posterior.written.finished if posterior.has_texts else None
+    if finished is not None:
+        dataset["finished"] = (_dims("finished", finished), _numbers(finished))
+    return dataset.assign_coords(_particles(posterior)) if dataset.variables else dataset
+
+
+def _posterior(posterior: Posterior, functionals: Mapping[str, Callable[[str], Any]], tokens: set[str]) -> xr.Dataset:
     columns: dict[str, np.ndarray] = {}
     if posterior.has_texts:
         columns = {"text": posterior.texts, "length": posterior.written.lengths}
+        columns["log_reward"] = posterior.log_likelihood.numpy()
+        if not posterior.log_prior.isnan().any():
+            columns["log_probability"] = posterior.log_prior.numpy()
         for name, fn in functionals.items():
-            if name in {*PARTICLE, "text", "length"}:
+            if name in {*PARTICLE, "text", "length", "log_reward", "log_probability"}:
                 raise ValueError(f"A functional cannot be called {name!r}, which has a meaning of its own here.")
             columns[name] = _functional(fn, posterior.texts)
-    sites = dict(posterior.samples)
+    sites = {name: value for name, value in posterior.samples.items() if name not in tokens}
     if isinstance(posterior.returns, Tensor):
         columns["returned"] = array(posterior.returns)
-    dataset = _sites(sites, PARTICLE, columns)
-    for name, values in columns.items():
-        dims = (*PARTICLE, *(f"{name}_dim_{axis}" for axis in range(values.ndim - 2)))
-        dataset[name] = (dims, values)
+    # Those that sum up a particle come before its sites.
+    dataset = xr.Dataset({name: (_dims(name, values), values) for name, values in columns.items()})
+    dataset = dataset.merge(_sites(sites, PARTICLE, columns))
     labels = [name for name, values in columns.items() if values.dtype == object]
     return dataset.assign_coords(_particles(posterior)).set_coords(labels)
+
+
+def _dims(name: str, values: np.ndarray) -> tuple[str, ...]:
+    return (*PARTICLE, *(f"{name}_dim_{axis}" for axis in range(values.ndim - 2)))
 
 
 def _functional(fn: Callable[[str], Any], texts: np.ndarray) -> np.ndarray:
@@ -223,6 +263,7 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "algorithm": str(posterior.settings.get("algorithm", "unknown")),
         "settings": json.dumps(posterior.settings, default=_plain),
         "cost": json.dumps(asdict(posterior.cost)),
+        "sites": json.dumps(list(posterior.samples)),
     }
     if posterior.searched is not None:
         attributes["decides_by"] = posterior.searched.decides_by

@@ -20,6 +20,9 @@ from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.run_scope import Cost
 
+SUFFIXES = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")
+"""Of files in the format that is written, netCDF 4, which is HDF5."""
+
 _ESCAPED = "escaped"
 """Marks a variable whose strings are written as JSON, for netCDF strings hold neither NUL nor lone surrogates."""
 
@@ -30,9 +33,19 @@ def save(posterior: Posterior, path: str | PathLike[str]) -> None:
     All is kept but the model's return value, of which the texts are kept, or the values if it is a tensor. Of anything
     else (a dictionary, say) the file holds the type only: make what is to be kept a site, by `pyro.deterministic`.
 
+    Args:
+        posterior: what to write.
+        path: a name that ends in `.nc` (or `.nc4`, `.netcdf`, `.h5`, `.hdf5`), or has no ending.
+
     Raises:
-        OutputPathError: the path cannot be written to.
+        OutputPathError: the path cannot be written to, or its ending promises another format.
     """
+    suffix = Path(path).suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        raise OutputPathError(
+            f"Cannot write to {str(path)!r}: a posterior is written as netCDF, so give a name that ends in .nc, not "
+            f"{suffix}."
+        )
     with written_whole(path) as temporary:
         tree = to_datatree(posterior)
         for group in tree.subtree:
@@ -46,16 +59,28 @@ def load(path: str | PathLike[str]) -> Posterior:
     Raises:
         PosteriorFileError: there is no such file, or it holds no posterior of this library.
     """
-    tree = read_tree(path)
+    return from_datatree(read_tree(path), repr(str(path)))
+
+
+def from_datatree(tree: xr.DataTree, name: str = "The tree") -> Posterior:
+    """The posterior that a tree of `to_datatree` is made of, but for a return value that is no text and no tensor.
+
+    Args:
+        tree: of any version so far.
+        name: what to call it in an error.
+
+    Raises:
+        PosteriorFileError: it is none of `to_datatree`.
+    """
     schema = tree.attrs.get("schema_version")
     if tree.attrs.get("inference_library") != "pyro_llm" or schema is None:
-        raise PosteriorFileError(f"{str(path)!r} holds no posterior of pyro_llm: `Posterior.save` writes those.")
+        raise PosteriorFileError(f"{name} holds no posterior of pyro_llm: `Posterior.save` writes those.")
     if int(schema) > SCHEMA_VERSION:
-        raise PosteriorFileError(f"{str(path)!r} was written by a later version of pyro_llm: upgrade to read it.")
+        raise PosteriorFileError(f"{name} was written by a later version of pyro_llm: upgrade to read it.")
     try:
         return _posterior(tree)
     except (KeyError, ValueError) as error:
-        raise PosteriorFileError(f"{str(path)!r} is not complete: {type(error).__name__}: {error}") from error
+        raise PosteriorFileError(f"{name} is not complete: {type(error).__name__}: {error}") from error
 
 
 def read_tree(path: str | PathLike[str]) -> xr.DataTree:
@@ -76,6 +101,8 @@ def read_tree(path: str | PathLike[str]) -> xr.DataTree:
 
 def _posterior(tree: xr.DataTree) -> Posterior:
     draws, sample_stats = tree["posterior"].dataset, tree["sample_stats"].dataset
+    # Before schema 2 the sites of tokens were among the others.
+    tokens = tree["tokens"].dataset if "tokens" in tree.children else xr.Dataset()
 
     def statistic(name: str) -> torch.Tensor:
         return torch.from_numpy(sample_stats[name].values)
@@ -86,9 +113,10 @@ def _posterior(tree: xr.DataTree) -> Posterior:
 
     written = None
     if "text" in draws:
-        written = Texts(json.loads(tree.attrs["prompt"]), _unescape(draws["text"]), draws["length"].values)
+        finished = tokens["finished"].values.astype(bool) if "finished" in tokens else None
+        written = Texts(json.loads(tree.attrs["prompt"]), _unescape(draws["text"]), draws["length"].values, finished)
     return Posterior(
-        samples=_sites(draws),
+        samples=_in_order({**_sites(draws), **_sites(tokens)}, json.loads(tree.attrs.get("sites", "[]"))),
         returns=_tensor(draws["returned"]) if "returned" in draws else None,
         log_weights=statistic("log_weight") if searched is None else None,
         log_evidence=statistic("log_marginal_likelihood") if searched is None else None,
@@ -109,6 +137,10 @@ def _sites(dataset: xr.Dataset) -> dict[str, torch.Tensor]:
     return {
         variable.attrs["site"]: _tensor(variable) for variable in dataset.data_vars.values() if "site" in variable.attrs
     }
+
+
+def _in_order(sites: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:
+    return {name: sites[name] for name in names} if names else sites
 
 
 def _tensor(variable: xr.DataArray) -> torch.Tensor:

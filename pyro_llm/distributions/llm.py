@@ -15,6 +15,7 @@ from pyro_llm.lm.decoding import Decoding
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.lm.stopping import terminator
+from pyro_llm.run_scope import current_cost
 
 
 class LLM(TextDistribution):
@@ -115,6 +116,15 @@ class LLM(TextDistribution):
                 f"({', '.join(map(repr, self.decoding.stop)) or 'none'}) or with EOS. Observe the rest at the next."
             )
         return value
+
+    def _count(self, tokens: Tensor) -> None:
+        # Without a stop string, reaching `max_tokens` is how a text is written in blocks, and nothing amiss.
+        if self.decoding.stop and tokens.numel():
+            full = tokens[tokens[:, -1] != PAD]
+            ending, cost = terminator(self.lm, self.decoding.stop), current_cost()
+            cost.steps_sampled += tokens.shape[0]
+            if full.numel():
+                cost.steps_truncated += int((~ending.ended(ending.states(full)[:, -1])).sum())
 
     def _score(self, state: TextState, rows: Tensor, tokens: Tensor) -> Tensor:
         finished, empty = state.finished.reshape(-1)[rows], (tokens == PAD).all(-1)

@@ -127,6 +127,9 @@ class TextDistribution(TorchDistribution):
         """
         return self.log_prob(value)
 
+    def _count(self, tokens: Tensor) -> None:
+        """Note in the cost of the run what was drawn, `[rows, max_tokens]`, for texts that were still writing."""
+
     @abstractmethod
     def _score(self, state: TextState, rows: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of flattened values `tokens`, `[rows, max_tokens]`, after the rows `rows` of `state`."""

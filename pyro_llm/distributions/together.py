@@ -83,6 +83,8 @@ def draw_together(
         batches.setdefault(draw.law() if len(writing) > 1 else (), []).append(draw)
     for batch in batches.values():
         (draw_batch or _draw_batch)(batch, seed)
+        for draw in batch:
+            draw.distribution._count(draw.tokens[draw.writing])
     values = []
     for draw, batch_shape in zip(draws, batch_shapes, strict=True):
         value = draw.tokens.reshape(batch_shape + draw.distribution.event_shape)

@@ -19,6 +19,7 @@ from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.particle_values import particle_value
 from pyro_llm.infer.stopping import returned_at_end
 from pyro_llm.ops.conditional import ConditionalPopulation, FutureNeeded, SlotDraw, independent_slots
+from pyro_llm.ops.population import Population
 from pyro_llm.ops.steps import StepReport
 from pyro_llm.ops.weights import all_dead
 from pyro_llm.run_scope import BudgetSpent, begin_generations
@@ -89,6 +90,7 @@ class ConditionalSMC:
         draw_slots: the source of randomness of ancestors and of the final choice.
         on_step: called after each factor.
         keeps_particles: whether a sweep leaves all its particles, and not the draws alone.
+        monitor: called with the population after each factor.
     """
 
     model: Callable[..., Any]
@@ -100,6 +102,7 @@ class ConditionalSMC:
     draw_slots: SlotDraw = independent_slots
     on_step: Callable[[StepReport], None] | None = None
     keeps_particles: bool = False
+    monitor: Callable[[Population], None] | None = None
 
     def sweep(
         self,
@@ -132,6 +135,7 @@ class ConditionalSMC:
             inverse_temperatures=inverse_temperatures,
             draw_slots=self.draw_slots,
             on_step=self.on_step,
+            monitor=self.monitor,
         )
         messenger = ConditionalMessenger(population, -1 - self.max_plate_nesting, reference)
         plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+import pyro
 
 from pyro_llm.errors import BatchedBranchError, NonFiniteWeightError, PlateNestingError, PyroLLMError
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE
@@ -30,11 +33,20 @@ def explained_factors(sites: Sequence[Site]) -> Iterator[None]:
         yield
     except ValueError as error:
         if "Expected parameter log_factor" in str(error):
-            place = f"after site {sites[-1].name!r}" if sites else "at the beginning of the program"
+            name, place = _factor_name(error), f", after site {sites[-1].name!r}" if sites else ", its first site"
             raise NonFiniteWeightError(
-                f"A log-factor that the program gives to `pyro.factor` is NaN, {place}."
+                f"The log-factor that the program gives to `pyro.factor({name}, ...)` is NaN{place}. It must be a finite "
+                "number or -inf (impossible): look at what it is computed from."
             ) from error
         raise
+
+
+def _factor_name(error: BaseException) -> str:
+    """The name of the factor in which the error arose; Pyro's message lacks it, as no site is met yet."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is pyro.factor.__code__:
+            return repr(frame.f_locals["name"])
+    return "..."
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pyro_llm.infer.options import ParticleOptions, check_integer
 from pyro_llm.infer.population_posterior import population_posterior
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
+from pyro_llm.infer.run_monitor import RunMonitor
 from pyro_llm.run_scope import BudgetSpent, budget_is_spent
 
 Kept = Literal["draw", "population"]
@@ -60,6 +61,7 @@ class GibbsOptions:
             self.ancestor_sampling,
             self.max_plate_nesting,
             on_step=on_step,
+            monitor=RunMonitor(lineages=False),
         )
 
 

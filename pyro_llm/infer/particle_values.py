@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from pyro_llm.errors import NoTextError
 from pyro_llm.handlers.structures import map_structure
 
 if TYPE_CHECKING:
@@ -51,7 +53,29 @@ def values_of(
     source = posterior.samples[of] if of is not None else posterior.returns
     if source is None:
         posterior.written  # noqa: B018 - raises
-    return particle_values(source, (posterior.num_runs, posterior.num_particles), fn)
+    with explained_reading(source, fn):
+        return particle_values(source, (posterior.num_runs, posterior.num_particles), fn)
+
+
+@contextmanager
+def explained_reading(source: Any, fn: Callable[[Any], Any] | None) -> Iterator[None]:
+    """Raise NoTextError where `fn`, called with values that are no texts, wants a string (as `pyro_llm.answer` does)."""
+    try:
+        yield
+    except (TypeError, AttributeError) as error:
+        of_strings = isinstance(error, AttributeError) and error.name is not None and hasattr(str, error.name)
+        if fn is None or not (of_strings or "expected string or bytes-like object" in str(error)):
+            raise
+        name = getattr(fn, "__name__", repr(fn))
+        raise NoTextError(
+            f"{name} takes a text, and the particles have none: what there is of each is a {_kind(source)} ({error}). "
+            "Return the TextState, and nothing else, from the model; or give a function of that value, or of a site's: "
+            '`posterior.marginal(fn, of="site")`.'
+        ) from error
+
+
+def _kind(source: Any) -> str:
+    return "tensor" if isinstance(source, Tensor) else type(source).__name__
 
 
 def hashable(value: Any) -> Hashable:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_llm.infer.best import Score, best_particle
 from pyro_llm.infer.decision import decide
+from pyro_llm.infer.diagnosis import Diagnosis
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
 from pyro_llm.infer.markov_chains import MarkovChains, update_rates
 from pyro_llm.infer.particle_values import values_of
@@ -20,6 +21,7 @@ from pyro_llm.infer.readings import Particle, Texts, no_texts
 from pyro_llm.infer.resample import resampled
 from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
+from pyro_llm.infer.thresholds import Thresholds
 from pyro_llm.infer.weighted import Weighted
 from pyro_llm.run_scope import Cost
 
@@ -172,7 +174,7 @@ class Posterior(Weighted):
 
         Raises:
             KeyError: there is no latent site `of`.
-            NoTextError: the model returns nothing, and no site is named.
+            NoTextError: the model returns nothing, and no site is named; or `fn` is for texts, and there are none.
             TypeError: `fn` returns something that cannot be hashed.
             NoWeightsError: this is the result of a search; see `decision`.
         """
@@ -247,6 +249,14 @@ class Posterior(Weighted):
         from pyro_llm.diagnostics.arviz import to_arviz
 
         return to_arviz(self, functionals)
+
+    def diagnose(
+        self, functionals: Mapping[str, Callable[[str], Any]] | None = None, thresholds: Thresholds | None = None
+    ) -> Diagnosis:
+        """What is wrong, in plain words, and what to change; see `pyro_llm.diagnostics.diagnose`."""
+        from pyro_llm.diagnostics.checkup import diagnose
+
+        return diagnose(self, functionals, thresholds)
 
     def plot(self, run: int = 0) -> Figure:
         """ESS by step, answers and the ancestry of one run in a figure; see `pyro_llm.diagnostics.plot`."""

@@ -88,11 +88,13 @@ class Texts:
         texts: each particle's text since the prompt. Object array of `str`, `[R, N]`; `[R, N, ...]` where plates of
             the model give each particle several.
         lengths: tokens of each. Int64, of the same shape.
+        finished: which had come to their end. Bool, of the same shape; None if that is not known.
     """
 
     prompt: str | None
     texts: np.ndarray
     lengths: NDArray[np.int64]
+    finished: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, state: Any) -> Texts:
@@ -102,8 +104,12 @@ class Texts:
         """
         shape = state.texts.shape
         shape = shape[:2] if math.prod(shape[2:]) == 1 else shape
+        finished = getattr(state, "finished", None)
         return cls(
-            getattr(state, "prompt", None), state.texts.reshape(shape), state.lengths.cpu().numpy().reshape(shape)
+            prompt=getattr(state, "prompt", None),
+            texts=state.texts.reshape(shape),
+            lengths=state.lengths.cpu().numpy().reshape(shape),
+            finished=None if finished is None else finished.cpu().numpy().reshape(shape),
         )
 
     @property
@@ -123,8 +129,12 @@ class Texts:
     def take(self, index: NDArray[np.int64]) -> Texts:
         """The texts of particles, by their flattened positions, as a single run."""
         of_plates = self.texts.shape[2:]
-        texts, lengths = self.texts.reshape(-1, *of_plates), self.lengths.reshape(-1, *of_plates)
-        return Texts(self.prompt, texts[index][None], lengths[index][None])
+
+        def taken(values: np.ndarray) -> np.ndarray:
+            return values.reshape(-1, *of_plates)[index][None]
+
+        finished = None if self.finished is None else taken(self.finished)
+        return Texts(self.prompt, taken(self.texts), taken(self.lengths), finished)
 
 
 def no_texts(returns: Any, not_saved: str | None) -> NoTextError:

@@ -14,6 +14,7 @@ from pyro_llm.infer.options import ParticleMode, ParticleOptions, ResamplingName
 from pyro_llm.infer.particle_run import ParticleRun, run_vectorized
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
+from pyro_llm.infer.run_monitor import RunMonitor
 from pyro_llm.infer.scalar_run import run_scalar
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.ops.population import Population
@@ -80,6 +81,9 @@ class SMC(Algorithm):
             `StepReport` after each step.
         budget: what the run may spend at most. When it is spent, the posterior is that of the factors that have been
             folded by then, of all particles, and its evidence theirs; texts are as long as they were. See `Budget`.
+
+    A run that has degenerated gives an `UnhealthyRunWarning` while it goes on: after five steps and more, none of which
+    has told any particle from another, or all particles descend from one, or half of the steps are cut off.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -175,6 +179,7 @@ class SMC(Algorithm):
                 resample_when=options.resample_when,
                 island_threshold=options.island_threshold,
                 tempering=self.tempering,
+                monitor=RunMonitor(lineages=options.island_threshold is None),
             )
             if options.particles == "scalar":
                 result = run_scalar(self.model, args, kwargs, population, self.look_ahead)

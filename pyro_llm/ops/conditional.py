@@ -56,6 +56,7 @@ class ConditionalPopulation(Population):
         inverse_temperatures: the power of the factors, in each run. Float64 `[R]`; all 1 by default.
         draw_slots: the source of randomness.
         on_step: called after each factor.
+        monitor: as for `Population`.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class ConditionalPopulation(Population):
         inverse_temperatures: Tensor | None = None,
         draw_slots: SlotDraw = independent_slots,
         on_step: Callable[[StepReport], None] | None = None,
+        monitor: Callable[[Population], None] | None = None,
     ) -> None:
-        super().__init__(num_runs, num_particles, ess_threshold, "multinomial", on_step)
+        super().__init__(num_runs, num_particles, ess_threshold, "multinomial", on_step, monitor=monitor)
         self.conditional, self.ancestor_sampling = conditional, conditional and ancestor_sampling
         if inverse_temperatures is None:
             inverse_temperatures = torch.ones(num_runs, dtype=torch.float64)

@@ -41,6 +41,7 @@ class Population:
         resample_when: the rule by which runs are resampled, in place of the one by `ess_threshold`.
         island_threshold: whole runs are resampled by their evidence when the effective sample size of that is below
             this fraction of R (see `Islands`); None is never.
+        monitor: called with this population after each factor. Unlike `on_step` it is no function from outside.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Population:
         tempering: AdaptiveTempering | None = None,
         resample_when: ResamplingRule | None = None,
         island_threshold: float | None = None,
+        monitor: Callable[[Population], None] | None = None,
     ) -> None:
         self.num_runs, self.num_particles = num_runs, num_particles
         self.log_weights = torch.zeros(num_runs, num_particles, dtype=torch.float64)
@@ -66,7 +68,7 @@ class Population:
         self.calls_back = on_step is not None or resample_when is not None  # functions from outside
         self._scheme = resampling_scheme(resampling)
         self._is_degenerate = ess_below(ess_threshold) if resample_when is None else checked(resample_when)
-        self._on_step = on_step
+        self._on_step, self._monitor = on_step, monitor
         self._resamplings: dict[int, Resampling] = {}  # by the step before
         self._consumed = torch.zeros(num_runs, dtype=torch.float64)  # log mean weights that resamplings used up
         self._folded = False  # a factor since the last look at the effective sample size
@@ -95,6 +97,8 @@ class Population:
             ess = effective_sample_size(self.log_weights)
             report = StepReport(len(self.steps), name, ess, self.log_evidence(), len(self._resamplings))
             self._on_step(report)
+        if self._monitor is not None:
+            self._monitor(self)
 
     def reweigh(self, name: str, log_ratio: Tensor) -> None:
         """Multiply the weights by what corrects a draw at a latent site, no step of its own. `[R, N]` or `[R * N]`.

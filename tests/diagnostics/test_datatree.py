@@ -12,14 +12,18 @@ RUNS, PARTICLES = 3, 16
 
 def test_schema(posterior):
     tree = to_datatree(posterior)
-    assert set(tree.children) == {"posterior", "sample_stats", "smc", "observed_data"}
+    assert set(tree.children) == {"posterior", "tokens", "sample_stats", "smc", "observed_data"}
     draws, stats, smc = tree["posterior"], tree["sample_stats"], tree["smc"]
     assert dict(draws.sizes)["chain"] == RUNS
     assert dict(draws.sizes)["draw"] == PARTICLES
-    assert set(draws.data_vars) == {*posterior.samples, "length"}
+    assert list(draws.data_vars) == ["length", "log_reward", "log_probability"]
+    np.testing.assert_array_equal(draws["log_reward"], posterior.log_likelihood)
+    np.testing.assert_array_equal(draws["log_probability"], posterior.log_prior)
+    assert set(tree["tokens"].data_vars) == {*posterior.samples, "finished"}
+    np.testing.assert_array_equal(tree["tokens"]["finished"], posterior.returns.finished)
     assert {"text", "answer"} <= set(draws.coords)
-    assert draws["step_0"].dims == ("chain", "draw", "step_0_dim_0")
-    np.testing.assert_array_equal(draws["step_1"], posterior.samples["step_1"])
+    assert tree["tokens"]["step_0"].dims == ("chain", "draw", "step_0_dim_0")
+    np.testing.assert_array_equal(tree["tokens"]["step_1"], posterior.samples["step_1"])
     np.testing.assert_array_equal(draws["text"], posterior.texts)
     by_particle = {"log_weight", "ancestor", "log_prior", "log_likelihood", "lp"}
     assert {name for name, variable in stats.data_vars.items() if variable.dims == ("chain", "draw")} == by_particle

@@ -1,0 +1,1 @@
+"""The rules by which posteriors are found ill, by what they concern."""

@@ -1,0 +1,89 @@
+"""Whether the factors tell particles apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from pyro_llm.diagnostics.examine.examination import Examination
+from pyro_llm.infer.diagnosis import Severity
+from pyro_llm.ops.degeneracy import indifferent_steps
+
+
+def examine_rewards(case: Examination) -> None:
+    """Findings `reward-saturated` and `reward-constant`; of Markov chains and of searches by what they record."""
+    if case.is_resampled:
+        return
+    if case.is_search:
+        _scores(case)
+    elif case.posterior.chains is not None:
+        _sweeps(case)
+    elif case.posterior.stats.num_steps and case.posterior.num_particles > 1:
+        _steps(case)
+
+
+def _steps(case: Examination) -> None:
+    stats, thresholds = case.posterior.stats, case.thresholds
+    log_factor, ancestors = torch.from_numpy(stats.log_factor), torch.from_numpy(stats.ancestors)
+    found = indifferent_steps(log_factor, ancestors, thresholds.tolerance, thresholds.certainty)
+    compared, equal, certain = (flags.numpy()[case.alive] for flags in found)
+    share = float((equal | certain).sum() / compared.sum()) if compared.any() else math.nan
+    case.figures["steps whose reward tells nothing, share"] = share
+    if not share >= thresholds.indifferent_steps or _all_alike(case):
+        return
+    _find(case, certain.sum() >= equal.sum(), share, thresholds.indifferent_steps, f"At {share:.0%} of the steps")
+
+
+def _all_alike(case: Examination) -> bool:
+    """Whether there is but one text, so that no reward could tell particles apart."""
+    return case.posterior.has_texts and len(set(case.posterior.texts[case.shares > 0].flat)) == 1
+
+
+def _sweeps(case: Examination) -> None:
+    chains, size = case.posterior.chains, int(case.posterior.settings.get("num_particles", 0))
+    if chains is None or size < 2 or not chains.lowest_ess.size:
+        return
+    # All weights within `tolerance` of each other leave an ESS within its square of N.
+    bound = size / (1 + case.thresholds.tolerance**2)
+    share = case.figures["draws whose rewards tell nothing, share"] = float((chains.lowest_ess >= bound).mean())
+    if share >= case.thresholds.indifferent_steps:
+        mean = float(case.posterior.log_likelihood.mean())
+        saturated = abs(mean) <= case.thresholds.certainty
+        _find(case, saturated, share, case.thresholds.indifferent_steps, f"In the sweeps of {share:.0%} of the draws")
+
+
+def _scores(case: Examination) -> None:
+    scores = np.asarray(getattr(case.posterior, "scores", np.empty((0, 0))), dtype=np.float64)
+    by_run = [row[np.isfinite(row)] for row in scores]
+    compared = [row for row in by_run if row.size > 1]
+    if not compared:
+        return
+    share = float(np.mean([np.ptp(row) <= case.thresholds.tolerance for row in compared]))
+    case.figures["runs whose scores tell nothing, share"] = share
+    if share >= case.thresholds.indifferent_steps:
+        _find(case, False, share, case.thresholds.indifferent_steps, f"In {share:.0%} of the runs")
+
+
+def _find(case: Examination, saturated: bool, share: float, threshold: float, where: str) -> None:
+    result = (
+        "the choice is that of chance" if case.is_search else "the posterior is what the program draws without rewards"
+    )
+    severity: Severity = "serious" if share == 1 else "warning"
+    if saturated:
+        case.find(
+            "reward-saturated", severity, share, threshold,
+            f"{where} every particle is accepted for certain (to 1 percent), so the reward tells none from another: "
+            f"{result}.",
+            "Calibrate the reward (`fit_calibration`, `reward.calibrated(...)`), soften its log-odds (a temperature), "
+            "or look whether it is given what it was trained on: prompt, step separator, format.",
+        )  # fmt: skip
+    else:
+        case.find(
+            "reward-constant", severity, share, threshold,
+            f"{where} the reward is the same for all particles (to 0.1 percent), so it tells none from another: "
+            f"{result}.",
+            "Look at the reward by itself on a good and a bad text: it may not read the text at all, be given another "
+            "format than it was trained on, or judge what all particles have in common.",
+        )  # fmt: skip
