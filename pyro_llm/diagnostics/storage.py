@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from pyro_llm.diagnostics.datatree import SCHEMA_VERSION, strings, to_datatree
-from pyro_llm.errors import PosteriorFileError
+from pyro_llm.errors import OutputPathError, PosteriorFileError
 from pyro_llm.files import written_whole
 from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 from pyro_llm.infer.posterior import Posterior

@@ -117,4 +117,4 @@ def number(value: float) -> str:
     """A figure in a few digits."""
     if math.isnan(value):
         return "unknown"
-    return f"{value:.0f}" if value == round(value) and math.isfinite(value) else f"{value:.3g}"
+    return f"{value:.0f}" if math.isfinite(value) and value == round(value) else f"{value:.3g}"

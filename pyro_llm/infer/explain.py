@@ -35,8 +35,8 @@ def explained_factors(sites: Sequence[Site]) -> Iterator[None]:
         if "Expected parameter log_factor" in str(error):
             name, place = _factor_name(error), f", after site {sites[-1].name!r}" if sites else ", its first site"
             raise NonFiniteWeightError(
-                f"The log-factor that the program gives to `pyro.factor({name}, ...)` is NaN{place}. It must be a finite "
-                "number or -inf (impossible): look at what it is computed from."
+                f"The log-factor that the program gives to `pyro.factor({name}, ...)` is NaN{place}. It must be a "
+                "finite number or -inf (impossible): look at what it is computed from."
             ) from error
         raise
 

@@ -59,7 +59,7 @@ def values_of(
 
 @contextmanager
 def explained_reading(source: Any, fn: Callable[[Any], Any] | None) -> Iterator[None]:
-    """Raise NoTextError where `fn`, called with values that are no texts, wants a string (as `pyro_llm.answer` does)."""
+    """Raise NoTextError where `fn`, called with what is no text, wants a string, as `pyro_llm.answer` does."""
     try:
         yield
     except (TypeError, AttributeError) as error:

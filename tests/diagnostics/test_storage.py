@@ -36,6 +36,8 @@ def assert_same(loaded, saved):
         assert loaded.texts.tolist() == saved.texts.tolist()
         assert loaded.written.lengths.tolist() == saved.written.lengths.tolist()
         assert loaded.written.prompt == saved.written.prompt
+        if loaded.written.finished is not None:
+            assert loaded.written.finished.tolist() == saved.written.finished.tolist()
 
 
 def test_round_trip_of_texts(posterior, tmp_path):
@@ -157,3 +159,30 @@ def test_files_from_before_memory_was_counted(tmp_path):
         file.attrs["cost"] = json.dumps(cost)
     loaded = Posterior.load(path)
     assert loaded.cost == dataclasses.replace(saved.cost, peak_memory_bytes=0)
+
+
+@pytest.mark.parametrize("name", ["run.txt", "run.json", "run.nc.gz"])
+def test_endings_that_promise_another_format(posterior, tmp_path, name):
+    with pytest.raises(OutputPathError, match="written as netCDF"):
+        posterior.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["run", "run.NC", "run.h5"])
+def test_endings_that_are_right(posterior, tmp_path, name):
+    posterior.save(tmp_path / name)
+    assert_same(load(tmp_path / name), posterior)
+
+
+def test_files_of_schema_1(posterior, tmp_path):
+    """Sites of tokens were among the others, whether texts are finished was not kept, nor the order of sites."""
+    tree = posterior.to_datatree()
+    before = tree["posterior"].dataset.drop_vars(["log_reward", "log_probability"])
+    tree["posterior"] = xr.DataTree(before.merge(tree["tokens"].dataset.drop_vars("finished")))
+    del tree["tokens"], tree.attrs["sites"]
+    tree.attrs["schema_version"] = 1
+    tree.to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
+    loaded = load(tmp_path / "old.nc")
+    assert_same(loaded, posterior)
+    assert loaded.written.finished is None
+    assert "unfinished texts, share" not in loaded.diagnose().figures

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pyro_llm.answers import answer
 from pyro_llm.errors import AllParticlesDeadError, NoTextError
 from pyro_llm.infer import Posterior
 from pyro_llm.infer.readings import Texts
@@ -227,3 +228,12 @@ def test_lineages_and_unique_ancestors():
     )
     assert stats.lineages.tolist() == [[[2, 2, 0], [0, 1, 2]]]
     assert stats.unique_ancestors.tolist() == [[2, 3]]
+
+
+@pytest.mark.parametrize("fn", [answer, lambda text: text.strip()])
+def test_a_function_of_texts_where_there_are_none(fn):
+    posterior = make([[1, 1, 1]], [1], returns=torch.zeros(1, 3))
+    with pytest.raises(NoTextError, match=r"takes a text, and the particles have none.*is a tensor.*of=\"site\""):
+        posterior.marginal(fn)
+    with pytest.raises(AttributeError, match="bar"):  # an error of the function's own
+        posterior.marginal(lambda value: value.bar)

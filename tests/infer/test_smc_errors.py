@@ -257,8 +257,10 @@ def test_pyro_factor_of_nan(particles):
     def broken(t, x):
         pyro.factor(f"reward_{t}", x.log() if t else x)
 
-    with pytest.raises(NonFiniteWeightError, match="after site 'x_1'"):
+    with pytest.raises(NonFiniteWeightError, match=r"factor\('reward_1', ...\)` is NaN, after site 'x_1'"):
         run(steps(broken), num_particles=50, particles=particles)
+    with pytest.raises(NonFiniteWeightError, match=r"factor\('bad', ...\)` is NaN, its first site"):
+        run(lambda: pyro.factor("bad", torch.tensor(torch.nan)), particles=particles)
 
 
 @pytest.mark.parametrize("particles", ["vectorized", "scalar"])

@@ -27,6 +27,8 @@ def examine_texts(case: Examination) -> None:
     weights = np.broadcast_to(each, written.texts.shape) / (written.texts.size / shares.size)
     circles = {text: loops(text) for text in dict.fromkeys(written.texts.flat)}
     looping = np.array([circles[text] for text in written.texts.flat]).reshape(written.texts.shape)
+    if written.finished is not None:
+        looping &= ~written.finished  # a text that has come to its end has left the circle
     share = case.figures["looping texts, share"] = float(weights[looping].sum())
     if share > case.thresholds.looping_texts:
         _find_loops(case, share)
