@@ -111,9 +111,9 @@ def _posterior(posterior: Posterior, functionals: Mapping[str, Callable[[str], A
     columns: dict[str, np.ndarray] = {}
     if posterior.has_texts:
         columns = {"text": posterior.texts, "length": posterior.written.lengths}
-        columns["log_reward"] = posterior.log_likelihood.numpy()
-        if not posterior.log_prior.isnan().any():
-            columns["log_probability"] = posterior.log_prior.numpy()
+        for name, values in (("log_reward", posterior.log_likelihood), ("log_probability", posterior.log_prior)):
+            if not values.isnan().any():
+                columns[name] = values.numpy()
         for name, fn in functionals.items():
             if name in {*PARTICLE, "text", "length", "log_reward", "log_probability"}:
                 raise ValueError(f"A functional cannot be called {name!r}, which has a meaning of its own here.")

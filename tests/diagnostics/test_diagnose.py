@@ -9,7 +9,7 @@ import pyro_llm
 from pyro_llm import zoo
 from pyro_llm.diagnostics import Diagnosis, Thresholds, diagnose
 from pyro_llm.errors import PosteriorFileError, UnhealthyRunWarning
-from pyro_llm.infer import SMC, Importance, ParallelTempering, ParticleGibbs, Posterior
+from pyro_llm.infer import SMC, BestOfN, Importance, ParallelTempering, ParticleGibbs, Posterior, SelfConsistency
 from pyro_llm.lm import TableLM
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import FunctionReward
@@ -257,3 +257,17 @@ def test_how_it_shows_itself():
     html = Diagnosis("<script>", list(diagnosis), {"<b>": 1.0})._repr_html_()
     assert "<script>" not in html
     assert "&lt;b&gt;" in html
+
+
+def test_searches_have_no_weights_to_look_at():
+    model = ReasoningSSM(writer(), FunctionReward(judge), max_steps=12, stop=None, max_tokens=1)
+    found = BestOfN(model, num_particles=8).run("?").diagnose()
+    assert list(found) == []
+    assert set(found.figures) == {
+        "steps whose reward tells nothing, share", "looping texts, share", "unfinished texts, share", "distinct answers"
+    }  # fmt: skip
+    model = ReasoningSSM(writer(), FunctionReward(lambda text: 0.3), max_steps=12, stop=None, max_tokens=1)
+    found = BestOfN(model, num_particles=8, num_runs=2).run("?").diagnose()
+    assert found.names == ["reward-constant"]
+    assert "the choice is that of chance" in found[0].what
+    assert list(SelfConsistency(model, num_particles=8).run("?").diagnose()) == []  # it asks no reward

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
 from pyro_llm.diagnostics.examine.examination import Examination
@@ -13,12 +12,10 @@ from pyro_llm.ops.degeneracy import indifferent_steps
 
 
 def examine_rewards(case: Examination) -> None:
-    """Findings `reward-saturated` and `reward-constant`; of Markov chains and of searches by what they record."""
+    """Findings `reward-saturated` and `reward-constant`; of Markov chains by the effective sample sizes they record."""
     if case.is_resampled:
         return
-    if case.is_search:
-        _scores(case)
-    elif case.posterior.chains is not None:
+    if case.posterior.chains is not None:
         _sweeps(case)
     elif case.posterior.stats.num_steps and case.posterior.num_particles > 1:
         _steps(case)
@@ -52,18 +49,6 @@ def _sweeps(case: Examination) -> None:
         mean = float(case.posterior.log_likelihood.mean())
         saturated = abs(mean) <= case.thresholds.certainty
         _find(case, saturated, share, case.thresholds.indifferent_steps, f"In the sweeps of {share:.0%} of the draws")
-
-
-def _scores(case: Examination) -> None:
-    scores = np.asarray(getattr(case.posterior, "scores", np.empty((0, 0))), dtype=np.float64)
-    by_run = [row[np.isfinite(row)] for row in scores]
-    compared = [row for row in by_run if row.size > 1]
-    if not compared:
-        return
-    share = float(np.mean([np.ptp(row) <= case.thresholds.tolerance for row in compared]))
-    case.figures["runs whose scores tell nothing, share"] = share
-    if share >= case.thresholds.indifferent_steps:
-        _find(case, False, share, case.thresholds.indifferent_steps, f"In {share:.0%} of the runs")
 
 
 def _find(case: Examination, saturated: bool, share: float, threshold: float, where: str) -> None:
