@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pyro_llm.diagnostics.before_after import calibration_change
     from pyro_llm.diagnostics.calibration import auc, brier_score, expected_calibration_error, reliability_bins
     from pyro_llm.diagnostics.checkup import diagnose
+    from pyro_llm.diagnostics.course_plots import plot_cost, plot_evidence
     from pyro_llm.diagnostics.datatree import to_datatree
+    from pyro_llm.diagnostics.model_comparison import compare, loo
     from pyro_llm.diagnostics.pareto import pareto_k
     from pyro_llm.diagnostics.plots import plot, plot_answers, plot_ess
     from pyro_llm.diagnostics.reliability import plot_reliability
@@ -29,17 +31,21 @@ __all__ = [
     "auc",
     "brier_score",
     "calibration_change",
+    "compare",
     "convergence",
     "diagnose",
     "evidence_variance",
     "expected_calibration_error",
     "from_datatree",
     "load",
+    "loo",
     "pareto_k",
     "plot",
     "plot_ancestry",
     "plot_answers",
+    "plot_cost",
     "plot_ess",
+    "plot_evidence",
     "plot_factors",
     "plot_reliability",
     "plot_tally",
@@ -56,17 +62,21 @@ _MODULES = {
     "auc": "calibration",
     "brier_score": "calibration",
     "calibration_change": "before_after",
+    "compare": "model_comparison",
     "convergence": "agreement",
     "diagnose": "checkup",
     "evidence_variance": "variance",
     "expected_calibration_error": "calibration",
     "from_datatree": "storage",
     "load": "storage",
+    "loo": "model_comparison",
     "pareto_k": "pareto",
     "plot": "plots",
     "plot_ancestry": "ancestry",
     "plot_answers": "plots",
+    "plot_cost": "course_plots",
     "plot_ess": "plots",
+    "plot_evidence": "course_plots",
     "plot_factors": "search_plots",
     "plot_reliability": "reliability",
     "plot_tally": "search_plots",

@@ -5,6 +5,7 @@ Usage: python tests/arviz1/write.py FOLDER
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 
 import pyro_llm
 from pyro_llm.diagnostics.arviz import import_arviz
-from pyro_llm.infer import ParticleGibbs
+from pyro_llm.diagnostics.pareto import pareto_k
+from pyro_llm.infer import Importance, ParticleGibbs
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.models import ReasoningSSM
 
@@ -45,15 +47,28 @@ def random_walk() -> Posterior:
     return ParticleGibbs(model, num_particles=16, num_iterations=100, num_chains=4).run()
 
 
+def weighted() -> Posterior:
+    """Particles whose weights have a tail."""
+
+    def model() -> None:
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(x, 0.3), obs=torch.tensor(1.0))
+
+    pyro.set_rng_seed(0)
+    return Importance(model, num_particles=1000, num_runs=4).run()
+
+
 def main(folder: Path) -> None:
     """Writes `NAME.nc` and `NAME.json` for each posterior."""
     arviz = import_arviz()
     folder.mkdir(parents=True, exist_ok=True)
-    walk = [f"x_{t}" for t in range(3)]
-    for name, posterior, variables in (("reasoning", reasoning(), ["length"]), ("random_walk", random_walk(), walk)):
+    for name, posterior in (("reasoning", reasoning()), ("random_walk", random_walk()), ("weighted", weighted())):
         posterior.save(folder / f"{name}.nc")
-        summary = arviz.summary(posterior.to_arviz(), var_names=variables, round_to="none")
-        summary[KEPT].to_json(folder / f"{name}.json", orient="index", double_precision=15)
+        summary = arviz.summary(posterior.to_arviz(), round_to="none")  # of all variables: none is in the way
+        before = {"summary": summary[KEPT].to_dict(orient="index")}
+        if posterior.chains is None:
+            before["pareto_k"] = pareto_k(posterior.log_weights[0])
+        (folder / f"{name}.json").write_text(json.dumps(before))
         print(f"{name}: written, and summarised by ArviZ {arviz.__version__}")
 
 
