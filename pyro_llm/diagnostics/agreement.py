@@ -66,7 +66,8 @@ def convergence(
     By ArviZ, after Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021), "Rank-normalization, folding, and
     localization: an improved R-hat". Weighted particles are first resampled within each run, as many as there are, in
     an order of no meaning. The ESS of several runs sees how much these differ, which within one run nothing shows: the
-    particles of a run share ancestors, and ArviZ takes them as independent.
+    particles of a run share ancestors, and ArviZ takes them as independent. Of Markov chains whose sweeps keep their
+    populations, it is the means over these that are looked at.
 
     Args:
         posterior: of four runs, or chains, at least; of fewer there is nothing to compare.
@@ -85,6 +86,8 @@ def convergence(
     if posterior.chains is None:
         slots = _systematic(posterior.log_weights.exp().numpy()[alive])
         drawn = {name: np.take_along_axis(values[alive], slots, 1) for name, values in columns.items()}
+    elif posterior.chains.iterations is not None:
+        drawn = {name: _sweep_means(posterior, posterior.chains.iterations, values) for name, values in columns.items()}
     else:
         drawn = columns
     return {name: _convergence(values) for name, values in drawn.items()}
@@ -110,8 +113,18 @@ def r_hat_threshold(num_chains: int, num_draws: float, at_least: float = 1.01) -
     return max(at_least, math.sqrt(1 + float(chi2.ppf(1 - ALARM, freedom)) / freedom / num_draws))
 
 
+def _sweep_means(
+    posterior: Posterior, iterations: NDArray[np.int64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The weighted mean over the population of each sweep. `[R, N]` -> `[R, iterations]`."""
+    weights = posterior.log_weights.exp().numpy()
+    weighed = np.where(weights > 0, weights * values, 0.0)
+    sums = [np.stack([np.bincount(iterations, row) for row in rows]) for rows in (weighed, weights)]
+    return sums[0] / sums[1]
+
+
 def _convergence(draws: NDArray[np.float64]) -> Convergence:
-    if not np.isfinite(draws).all() or np.ptp(draws) == 0:
+    if not np.isfinite(draws).all() or np.ptp(draws) == 0 or draws.shape[1] < MIN_DRAWS:
         return Convergence(math.nan, math.nan)
     if (np.ptp(draws, axis=1) == 0).all():  # each chain stands still, and not at the same place
         return Convergence(math.inf, float(len(draws)))

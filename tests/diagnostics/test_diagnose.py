@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import pyro_llm
-from pyro_llm import zoo
+from pyro_llm import Budget, zoo
 from pyro_llm.diagnostics import Diagnosis, Thresholds, diagnose
-from pyro_llm.errors import PosteriorFileError, UnhealthyRunWarning
+from pyro_llm.errors import BudgetWarning, PosteriorFileError, UnhealthyRunWarning
 from pyro_llm.infer import SMC, BestOfN, Importance, ParallelTempering, ParticleGibbs, Posterior, SelfConsistency
 from pyro_llm.lm import TableLM
 from pyro_llm.models import ReasoningSSM
@@ -271,3 +271,24 @@ def test_searches_have_no_weights_to_look_at():
     assert found.names == ["reward-constant"]
     assert "the choice is that of chance" in found[0].what
     assert list(SelfConsistency(model, num_particles=8).run("?").diagnose()) == []  # it asks no reward
+
+
+def test_a_budget_that_was_spent():
+    model = ReasoningSSM(writer(), FunctionReward(judge), max_steps=12, stop=None, max_tokens=1)
+    with pytest.warns(BudgetWarning):
+        found = SMC(model, 32, budget=Budget(lm_tokens_sampled=100)).run("?").diagnose()
+    assert found.names == ["unfinished-texts"]
+    assert "when the budget was spent (lm_tokens_sampled)" in found[0].what
+
+
+def test_chains_whose_sweeps_keep_their_populations():
+    def model():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(1.0))
+
+    pyro.set_rng_seed(0)
+    sweeps = ParticleGibbs(model, 20, num_iterations=60, num_chains=4, keep="population").run()
+    found = sweeps.diagnose()
+    assert list(found) == []
+    assert 100 < found.figures["ESS of x"] < 500  # of 240 means
+    assert list(ParticleGibbs(model, [20, 30], 60, num_chains=4, keep="population").run().diagnose()) == []

@@ -39,8 +39,15 @@ def _all_alike(case: Examination) -> bool:
 
 
 def _sweeps(case: Examination) -> None:
-    chains, size = case.posterior.chains, int(case.posterior.settings.get("num_particles", 0))
-    if chains is None or size < 2 or not chains.lowest_ess.size:
+    chains, size = case.posterior.chains, case.posterior.settings.get("num_particles")
+    # Sweeps on a schedule have populations of several sizes.
+    if (
+        chains is None
+        or not isinstance(size, int)
+        or size < 2
+        or case.posterior.settings.get("schedule")
+        or not chains.lowest_ess.size
+    ):
         return
     # All weights within `tolerance` of each other leave an ESS within its square of N.
     bound = size / (1 + case.thresholds.tolerance**2)

@@ -82,6 +82,13 @@ def _unfinished(case: Examination, share: float, looped: bool) -> None:
     at_most = case.thresholds.unfinished_texts
     if share <= at_most or looped:
         return
+    if (item := case.posterior.stopped_by) is not None:
+        case.find(
+            "unfinished-texts", "warning", share, at_most,
+            f"{share:.0%} of the posterior are texts that were not finished when the budget was spent ({item}).",
+            "Raise the budget, or take fewer particles.",
+        )  # fmt: skip
+        return
     # A program that writes so many steps and no more finishes no text at all, and may be meant so.
     meant = share > 1 - 1e-9 and case.posterior.cost.steps_truncated == 0
     case.find(
