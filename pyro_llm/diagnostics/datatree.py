@@ -36,7 +36,7 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | | chain | `log_marginal_likelihood`, `ess` |
     | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
     | | chain, step | `inverse_temperature`, if the factors were tempered |
-    | | chain, step, draw | `ancestor`, `log_factor` |
+    | | chain, step, draw | `ancestor`, `log_factor`, `log_weight`; `step_text`, if the particles are texts |
     | | chain, step; step | `island`, `exchanged`: only of runs that could be exchanged |
     | `observed_data` | | observed sites |
     | `tempering` | rung | `inverse_temperature`; `swap_rate` with the next rung, NaN for the last |
@@ -182,7 +182,11 @@ def _smc(posterior: Posterior) -> xr.Dataset:
     by_step = {name: getattr(stats, name) for name in (*of_weights, "resampled", "unique_ancestors")}
     if stats.inverse_temperature is not None:
         by_step["inverse_temperature"] = stats.inverse_temperature
-    by_slot = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
+    by_slot: dict[str, Any] = {"ancestor": stats.ancestors, "log_factor": stats.log_factor}
+    if stats.log_weights is not None:
+        by_slot["log_weight"] = stats.log_weights
+    if stats.texts is not None:
+        by_slot["step_text"] = stats.texts.values
     variables: dict[str, Any] = {name: (("chain", "step"), values) for name, values in by_step.items()}
     if stats.islands is not None:
         variables["island"] = (("chain", "step"), stats.islands)

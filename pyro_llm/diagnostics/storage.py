@@ -18,6 +18,7 @@ from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.readings import Texts
 from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
+from pyro_llm.ops.step_texts import StepTexts
 from pyro_llm.run_scope import Cost
 
 SUFFIXES = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")
@@ -177,6 +178,8 @@ def _step_stats(smc: xr.Dataset) -> StepStats:
         inverse_temperature=smc["inverse_temperature"].values if "inverse_temperature" in smc else None,
         islands=smc["island"].values if "island" in smc else None,
         exchanged=smc["exchanged"].values.astype(bool) if "exchanged" in smc else None,
+        log_weights=smc["log_weight"].values if "log_weight" in smc else None,
+        texts=StepTexts(kept=_unescape(smc["step_text"])) if "step_text" in smc else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -59,6 +59,11 @@ class TextDistribution(TorchDistribution):
         super(TextDistribution, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+    @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        """From tokens of a value to text. Algorithms that find it keep what particles wrote that died out later."""
+        return self.lm.decode
 
     @property
     def tilt(self) -> Any:

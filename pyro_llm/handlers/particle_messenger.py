@@ -17,6 +17,7 @@ from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_o
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 from pyro_llm.handlers.record import Site, SiteRecord
+from pyro_llm.handlers.step_tokens import step_tokens
 from pyro_llm.handlers.structures import ParticleAxis
 from pyro_llm.handlers.twist import evaluated
 from pyro_llm.ops.conditional import FutureNeeded
@@ -182,6 +183,8 @@ class ParticleMessenger(Messenger):
             site.fn = msg["fn"]
         if kind == "latent":
             site.event_dim = getattr(msg["fn"], "event_dim", None)
+            site.decode = getattr(msg["fn"], "decode", None)
+            site.drawn = None if site.decode is None else msg["value"]
             site.log_prob = self._weigh_draw(msg) if name in self._proposals else self._log_prior(msg)
         elif kind == "observed":
             site.step = self._fold(msg)
@@ -203,6 +206,14 @@ class ParticleMessenger(Messenger):
         """The observed values by site; plain factors (`pyro.factor`) have none."""
         observed = {site.name: site.value for site in self.record.sites if site.kind == "observed"}
         return {name: value for name, value in observed.items() if isinstance(value, Tensor) and value.numel()}
+
+    def step_tokens(self) -> tuple[list[Tensor], Callable[[list[int]], str]] | None:
+        """What each slot wrote before each step and after the one before, `[R, N, L]`, and what decodes it.
+
+        None where no site was text, or a particle has several texts. What the runs then were is not what they are now
+        where runs were exchanged.
+        """
+        return step_tokens(self.record.sites, len(self.population.steps), self.axis)
 
     def log_prior(self) -> Tensor:
         """Sum of the log-probabilities of each particle's latent values; NaN if a distribution has none. `[R, N]`."""

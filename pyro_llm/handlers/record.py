@@ -34,6 +34,8 @@ class Site:
         log_prob: of a latent site, the log-probability of each particle's value, in generation `met`. `[P]`.
         step: of an observed site, the index of its step.
         fn: its distribution, kept as long as replays are compared with it.
+        drawn: the value as it was first met, where the distribution can `decode` it into text.
+        decode: its distribution's, from token ids to text.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Site:
     log_prob: Tensor | None = None
     step: int | None = None
     fn: Any = None
+    drawn: Any = None
+    decode: Callable[[list[int]], str] | None = None
 
     def __post_init__(self) -> None:
         self._version = _version(self.value)

@@ -13,6 +13,8 @@ from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, LookAhead, Part
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.stopping import returned_at_end
 from pyro_llm.ops.population import Population
+from pyro_llm.ops.step_texts import StepTexts
+from pyro_llm.ops.steps import StepHistory
 from pyro_llm.run_scope import BudgetSpent, begin_generations
 
 
@@ -26,6 +28,7 @@ class ParticleRun:
         returns: what the program returned, its particle dimension split into `[R, N]`.
         log_prior: `[R, N]`.
         observed: observed values by site.
+        step_tokens: what each slot wrote before each step, int64 `[R, N, L]`, and what decodes it, if it is text.
     """
 
     population: Population
@@ -33,6 +36,15 @@ class ParticleRun:
     returns: Any
     log_prior: Tensor
     observed: dict[str, Tensor]
+    step_tokens: tuple[list[Tensor], Callable[[list[int]], str]] | None = None
+
+    def step_texts(self, history: StepHistory) -> StepTexts | None:
+        """What each slot of the runs in `history` wrote at each step."""
+        if self.step_tokens is None:
+            return None
+        tokens, decode = self.step_tokens
+        descended = [step[runs] for step, runs in zip(tokens, history.islands.unbind(1), strict=True)]
+        return StepTexts(descended, history.ancestors.numpy(), decode)
 
 
 def run_vectorized(
@@ -80,4 +92,5 @@ def run_messenger(
         returns=messenger.axis.split_runs(returned),
         log_prior=messenger.log_prior(),
         observed=messenger.observed(),
+        step_tokens=messenger.step_tokens(),
     )

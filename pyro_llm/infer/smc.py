@@ -207,6 +207,8 @@ class SMC(Algorithm):
                 inverse_temperature=None if self.tempering is None else history.inverse_temperature.numpy(),
                 islands=history.islands.numpy() if result.population.islands.enabled else None,
                 exchanged=history.exchanged.numpy() if result.population.islands.enabled else None,
+                log_weights=history.log_weights.numpy(),
+                texts=result.step_texts(history),
             ),
             observed=result.observed,
             cost=run.cost,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pyro_llm.ops.genealogy import trace_lineages, unique_ancestors
+from pyro_llm.ops.step_texts import StepTexts
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,10 @@ class StepStats:
             None where they are independent. What is recorded of a run is then that of the runs it descends from.
             Int64 `[R, S]`.
         exchanged: whether runs were exchanged after the step; None where they are independent. Bool `[S]`.
+        log_weights: log-weights after the step's factor, before any resampling, normalised within the run. `[R, S, N]`;
+            None where they were not kept.
+        texts: what each slot wrote between the step before and this one, whether or not it has descendants (`values`,
+            `[R, S, N]`); None where that was no text, particles had several, or were executed one by one.
     """
 
     names: list[str]
@@ -45,6 +50,8 @@ class StepStats:
     inverse_temperature: NDArray[np.float64] | None = None
     islands: NDArray[np.int64] | None = None
     exchanged: NDArray[np.bool_] | None = None
+    log_weights: NDArray[np.float64] | None = None
+    texts: StepTexts | None = None
 
     def __post_init__(self) -> None:
         by_step = (self.ancestors.shape[0], len(self.names))
@@ -56,6 +63,8 @@ class StepStats:
             "ancestors": by_particle,
             "log_factor": by_particle,
         }
+        if self.log_weights is not None:
+            expected["log_weights"] = by_particle
         if self.inverse_temperature is not None:
             expected["inverse_temperature"] = by_step
         if self.islands is not None or self.exchanged is not None:
@@ -75,6 +84,7 @@ class StepStats:
             resampled=np.empty((num_runs, 0), dtype=bool),
             ancestors=np.empty((num_runs, 0, num_particles), dtype=np.int64),
             log_factor=np.empty((num_runs, 0, num_particles)),
+            log_weights=np.empty((num_runs, 0, num_particles)),
         )
 
     @property

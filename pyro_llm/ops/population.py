@@ -229,6 +229,7 @@ class Population:
             inverse_temperature=powers,
             islands=islands,
             exchanged=torch.tensor([index in self.islands.exchanges for index in range(shape[1])], dtype=torch.bool),
+            log_weights=normalise(log_weights),
         )
 
     def _stacked(self, recorded: list[Tensor]) -> Tensor:

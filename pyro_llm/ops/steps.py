@@ -81,6 +81,7 @@ class StepHistory:
             tempered; NaN where the run was not resampled. Float64 `[R, S]`.
         islands: the run at the step from which each run descends. Int64 `[R, S]`.
         exchanged: whether runs were exchanged after the step. Bool `[S]`.
+        log_weights: after the step's factor, before resampling, normalised within the run. Float64 `[R, S, N]`.
     """
 
     ess: Tensor
@@ -91,3 +92,4 @@ class StepHistory:
     inverse_temperature: Tensor
     islands: Tensor
     exchanged: Tensor
+    log_weights: Tensor
