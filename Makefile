@@ -31,9 +31,10 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	$(PIP) --editable '.[$*]'
 	@touch $@
 
-demo: $(VENV)/.installed  ## Solve a word problem: its answers with probabilities, and a plot in runs/.
+demo: $(VENV)/.installed  ## Solve a word problem: its answers with probabilities; a plot and a report in runs/.
 	@mkdir -p runs
-	$(BIN)/pyro-llm solve "$(DEMO_PROBLEM)" --particles 64 --runs 4 --seed 0 --out runs/demo.nc --plot runs/demo.png
+	$(BIN)/pyro-llm solve "$(DEMO_PROBLEM)" --particles 64 --runs 4 --seed 0 --out runs/demo.nc --plot runs/demo.png \
+		--report runs/demo.html
 
 test: $(VENV)/.installed-test  ## Run the tests.
 	$(BIN)/python -m pytest -m "not real" --numprocesses auto

@@ -158,15 +158,21 @@ def solve(
         Path | None,
         typer.Option(help="Draw the posterior into this file (run.png, .svg, .pdf).", rich_help_panel=OUTPUT),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page with the answers and the genealogy of reasoning (run.html).", rich_help_panel=OUTPUT
+        ),
+    ] = None,
 ) -> None:
     """Solve a problem, or a file of them: the posterior of the answer, its evidence, and how well it was sampled."""
     if (problem is None) == (file is None):
         raise typer.BadParameter("Give either a problem or --file.")
     if problem is not None and not problem.strip():
         raise typer.BadParameter("The problem is blank.")
-    if file is not None and plot is not None:
+    if file is not None and (plot is not None or report is not None):
         raise typer.BadParameter(
-            "--plot draws one problem; with --file, load the posteriors from --out and plot those."
+            "--plot and --report show one problem; with --file, save the posteriors in a folder by --out, and show those."
         )
     if not 0 < temperature < float("inf"):
         raise typer.BadParameter("--temperature must be positive; for nearly greedy draws take 0.01.")
@@ -188,7 +194,7 @@ def solve(
         raise typer.Exit(solve_file(file, options, out, concurrent))
     from pyro_llm.cli.single import solve_one
 
-    solve_one(str(problem), options, out, plot)
+    solve_one(str(problem), options, out, plot, report)
 
 
 def _calibration(path: Path | None, reward: str) -> Calibration | None:
@@ -266,6 +272,23 @@ def bench_check(
     from pyro_llm.cli.bench_check import check_file
 
     raise typer.Exit(check_file(file, solution, answer, id))
+
+
+@app.command(name="report")
+def report_command(
+    run: Annotated[Path, typer.Argument(help="A posterior that `pyro-llm solve --out` or `Posterior.save` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page that is written; by default run.html beside run.nc.")
+    ] = None,
+) -> None:
+    """Write the report of a saved posterior: one page that works offline, with the genealogy of its reasoning."""
+    from pyro_llm.cli.outputs import check_outputs, tell_written
+    from pyro_llm.infer import Posterior
+
+    out = run.with_suffix(".html") if out is None else out
+    check_outputs(report=out)
+    Posterior.load(run).report(out)
+    tell_written("Report", out)
 
 
 @app.command()

@@ -11,7 +11,9 @@ from pyro_llm.files import check_writable
 FIGURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
-def check_outputs(*others: Path | None, posterior: Path | None = None, plot: Path | None = None) -> None:
+def check_outputs(
+    *others: Path | None, posterior: Path | None = None, plot: Path | None = None, report: Path | None = None
+) -> None:
     """Check the paths that a command was given; None is none.
 
     Raises:
@@ -23,7 +25,9 @@ def check_outputs(*others: Path | None, posterior: Path | None = None, plot: Pat
         )
     if plot is not None and plot.suffix.lower() not in FIGURES:
         raise OutputPathError(f"Cannot draw into {str(plot)!r}: the name must end in one of {', '.join(FIGURES)}.")
-    for path in (*others, posterior, plot):
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise OutputPathError(f"Cannot write the report as {str(report)!r}: it is a page, the name must end in .html.")
+    for path in (*others, posterior, plot, report):
         if path is not None:
             check_writable(path)
 

@@ -10,13 +10,13 @@ from pyro_llm.cli.outputs import check_outputs, tell_written
 from pyro_llm.files import written_whole
 
 
-def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path | None) -> None:
+def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path | None, report: Path | None) -> None:
     """Solve a problem, show its posterior, write what was asked for.
 
     Raises:
         OutputPathError: an output path cannot be written to; found before the work begins.
     """
-    check_outputs(posterior=out, plot=plot)
+    check_outputs(posterior=out, plot=plot, report=report)
 
     from pyro_llm.cli.report import show_posterior
     from pyro_llm.cli.solver import Solver
@@ -30,3 +30,6 @@ def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path 
         with written_whole(plot) as temporary:
             posterior.plot().savefig(temporary, dpi=150)
         tell_written("Figure", plot)
+    if report is not None:
+        posterior.report(report)
+        tell_written("Report", report)

@@ -264,6 +264,12 @@ class Posterior(Weighted):
 
         return plot(self, run)
 
+    def report(self, path: str | PathLike[str] | None = None) -> str:
+        """A page of HTML with the answers and the genealogy of reasoning; see `pyro_llm.diagnostics.report`."""
+        from pyro_llm.diagnostics.report import report
+
+        return report(self, path)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write everything to a netCDF file, whole or not at all; see `pyro_llm.diagnostics.save`."""
         from pyro_llm.diagnostics.storage import save
