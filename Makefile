@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Tom has 15 fewer than Mia and gives Mia all of them. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real test-arviz1 mutation lint format bench bench-accuracy bench-calibration bench-raters \
-	bench-runtime bench-gpu bench-page bench-peers docs docs-links notebooks zoo dist clean
+.PHONY: help demo test test-browser report-screenshots test-real test-arviz1 mutation lint format bench bench-accuracy \
+	bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers docs docs-links notebooks zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,6 +38,14 @@ demo: $(VENV)/.installed  ## Solve a word problem: its answers with probabilitie
 
 test: $(VENV)/.installed-test  ## Run the tests.
 	$(BIN)/python -m pytest -m "not real" --numprocesses auto
+
+test-browser: $(VENV)/.installed-test $(VENV)/.installed-browser  ## Test the report in Chromium.
+	@command -v chromedriver >/dev/null || \
+		{ echo "There is no Chromium with its driver. On Debian and Ubuntu: apt-get install chromium chromium-driver"; exit 1; }
+	$(BIN)/python -m pytest -m browser tests/diagnostics/report
+
+report-screenshots: $(VENV)/.installed-browser  ## Take the pictures of the report in docs/images/ anew (needs Chromium).
+	$(BIN)/python tests/diagnostics/report/screenshots.py docs/images
 
 test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
 	$(BIN)/python -m pytest -m real tests/real

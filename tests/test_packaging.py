@@ -17,6 +17,9 @@ def test_wheel_holds_the_embedded_models(tmp_path):
         names = set(wheel.namelist())
         weights = [wheel.getinfo(name).file_size for name in names if name.endswith(".safetensors")]
     assert {"pyro_llm/py.typed", "pyro_llm/zoo/abacus/test.jsonl", "pyro_llm/zoo/abacus/CARD.md"} <= names
+    assert {
+        f"pyro_llm/diagnostics/report/assets/{file}" for file in ("template.html", "report.css", "tree.js")
+    } <= names
     for kind in ("lm", "reward"):
         assert {f"pyro_llm/zoo/abacus/{kind}/{file}" for file in ("config.json", "tokenizer.json")} <= names
     assert len(weights) == 2

@@ -46,8 +46,9 @@ class StepTexts:
         values = np.empty(self.ancestors.shape, dtype=object)
         decode = self.decode
         known: dict[tuple[int, ...], str] = {(): ""}
-        for run in range(values.shape[0]):
-            lineages: list[tuple[int, ...]] = [()] * values.shape[2]
+        num_runs, _, num_particles = self.ancestors.shape
+        for run in range(num_runs):
+            lineages: list[tuple[int, ...]] = [()] * num_particles
             for step, tokens in enumerate(self.tokens):
                 if step:
                     lineages = [lineages[slot] for slot in self.ancestors[run, step - 1]]
@@ -67,5 +68,7 @@ def _added(before: str, after: str) -> str:
     """What comes after what both texts begin with: half a character at the end of `before` is written again."""
     if after.startswith(before):
         return after[len(before) :]
-    shared = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
+    )
     return after[shared:]

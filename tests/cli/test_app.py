@@ -42,7 +42,8 @@ def results(path):
 
 
 def test_solve_shows_and_writes_the_posterior(tmp_path):
-    result = invoke("solve", PROBLEM, *SMALL, "--out", tmp_path / "run.nc", "--plot", tmp_path / "run.png")
+    files = ["--out", tmp_path / "run.nc", "--plot", tmp_path / "run.png", "--report", tmp_path / "run.html"]
+    result = invoke("solve", PROBLEM, *SMALL, *files)
     assert result.exit_code == 0, result.output
     posterior = Posterior.load(tmp_path / "run.nc")
     assert (posterior.num_runs, posterior.num_particles) == (2, 4)
@@ -51,6 +52,9 @@ def test_solve_shows_and_writes_the_posterior(tmp_path):
     assert posterior.settings["command"]["lm"] == "abacus"
     assert posterior.stats.num_steps <= 3
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "run.html").read_text("utf-8")
+    assert invoke("report", tmp_path / "run.nc", "-o", tmp_path / "again.html").exit_code == 0
+    assert (tmp_path / "again.html").read_text("utf-8") == page
     shown = flat(result.stdout)
     assert "2 runs × 4 particles" in shown
     evidence = posterior.pooled_log_evidence()
@@ -103,7 +107,10 @@ def test_a_seed_is_drawn_and_shown(tmp_path):
         (["solve", "word " * 5000], "context"),
         (["solve"], "Give either a problem or --file"),
         (["solve", PROBLEM, "--file", "p.jsonl"], "Give either a problem or --file"),
-        (["solve", "--file", "p.jsonl", "--plot", "run.png"], "--plot draws one problem"),
+        (["solve", "--file", "p.jsonl", "--plot", "run.png"], "--plot and --report show one problem"),
+        (["solve", "--file", "p.jsonl", "--report", "run.html"], "--plot and --report show one problem"),
+        (["solve", PROBLEM, "--report", "run.pdf"], "must end in .html"),
+        (["report", "none.nc"], "There is no file"),
         (["solve", "--file", "none.jsonl"], "No such file"),
         (["solve", "--file", "none.jsonl", "--out", "run.nc"], "does not fit --file"),
         (["solve", "--file", "none.jsonl", "--out", "/nonexistent/results.jsonl"], "there is no folder"),
@@ -302,7 +309,7 @@ def test_models_shows_the_card():
 
 
 def test_help_names_every_command_and_option():
-    assert all(command in invoke("--help").stdout for command in ("solve", "models"))
+    assert all(command in invoke("--help").stdout for command in ("solve", "report", "models"))
     text = invoke("solve", "--help").stdout
     for option in (
         "--lm",
@@ -314,6 +321,7 @@ def test_help_names_every_command_and_option():
         "--seed",
         "--out",
         "--plot",
+        "--report",
         "--file",
         "--top-p",
         "--top-k",

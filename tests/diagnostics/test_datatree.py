@@ -31,7 +31,7 @@ def test_schema(posterior):
     assert {name for name, variable in stats.data_vars.items() if variable.dims == ("chain",)} == by_chain
     by_step = {"ess", "log_evidence_increment", "resampled", "unique_ancestors"}
     assert {name for name, variable in smc.data_vars.items() if variable.dims == ("chain", "step")} == by_step
-    by_slot = {"ancestor", "log_factor"}
+    by_slot = {"ancestor", "log_factor", "log_weight", "step_text"}
     assert {name for name, variable in smc.data_vars.items() if variable.dims == ("chain", "step", "draw")} == by_slot
     assert smc["site"].values.tolist() == posterior.stats.names
     assert set(tree["observed_data"].data_vars) == set(posterior.observed)

@@ -160,14 +160,14 @@ def _answers(posterior: Posterior) -> tuple[list[Answer], tuple[int, float]]:
 def _course(posterior: Posterior) -> Course:
     stats, threshold = posterior.stats, posterior.settings.get("ess_threshold")
     evidence = np.cumsum(stats.log_evidence_increment, axis=1)
-    known = isinstance(threshold, int | float) and 0 < threshold <= 1
+    below = threshold if isinstance(threshold, int | float) and 0 < threshold <= 1 else None
     return Course(
         names=list(stats.names),
         ess=np.nan_to_num(stats.ess).tolist(),
         log_evidence=[[_finite(value) for value in row] for row in evidence.tolist()],
         unique_ancestors=stats.unique_ancestors.tolist(),
         resampled=stats.resampled.tolist(),
-        threshold=threshold * posterior.num_particles if known else None,
+        threshold=None if below is None else below * posterior.num_particles,
     )
 
 
@@ -207,7 +207,9 @@ def _no_tree(posterior: Posterior) -> str | None:
             "The draws are successive states of Markov chains, one chosen from each sweep. The populations of the "
             "sweeps are not kept, so there is no genealogy to draw."
         )
-    return "No step was recorded (no observed sites, or draws that were resampled afterwards), so there is no genealogy."
+    return (
+        "No step was recorded (no observed sites, or draws that were resampled afterwards), so there is no genealogy."
+    )
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

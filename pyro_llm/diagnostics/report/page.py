@@ -20,7 +20,17 @@ from pyro_llm.diagnostics.report.data import report_data
 from pyro_llm.files import written_whole
 from pyro_llm.infer.posterior import Posterior
 
-SCRIPTS = ("dom.js", "colours.js", "layout.js", "charts.js", "answers.js", "tree.js", "detail.js", "genealogy.js", "main.js")
+SCRIPTS = (
+    "dom.js",
+    "colours.js",
+    "layout.js",
+    "charts.js",
+    "answers.js",
+    "tree.js",
+    "detail.js",
+    "genealogy.js",
+    "main.js",
+)
 COLOUR_MAP, STOPS = "viridis", 33
 
 # In a script element the parser looks for its end, and for comments; JavaScript once took U+2028 for the end of a line.

@@ -28,7 +28,7 @@ class SiteSummary:
 def site_summaries(posterior: Posterior) -> list[SiteSummary]:
     """Of the first sites that are one real number a particle, in the order in which the program met them."""
     weights = posterior.pooled_log_weights.exp().flatten().numpy()
-    summaries = []
+    summaries: list[SiteSummary | None] = []
     for name, value in posterior.samples.items():
         if value.dtype.is_floating_point and value.ndim == 2 and len(summaries) < MAX_SITES:
             summaries.append(_summary(name, value, weights))
