@@ -44,7 +44,7 @@ function said(view, data, node) {
 
 function lineageList(view, data, node) {
   const path = view.lineage(node).filter((relative) => (textOf(data, view.nodes, relative) || "").trim());
-  if (path.length < 2) return null;
+  if (!path.length || (path.length === 1 && path[0] === node)) return null;
   const items = path.map((relative) => make("li", {}, make("button", {
     type: "button", "aria-current": relative === node ? "true" : null, onclick: () => view.select(relative, true),
   }, [swatch(view.nodes.reward[relative]), make("span", { class: "muted" }, String(view.nodes.step[relative] + 1)), make("span", {}, textOf(data, view.nodes, relative).trim())])));

@@ -21,9 +21,9 @@ const MINUS = "\u2212";
 const signed = (text) => text.replace("-", MINUS);
 
 function percent(share) {
-  if (share <= 0) return "0 %";
-  if (share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share < 0.0995 || (share > 0.995 && share < 0.9995) ? 1 : 0)} %`;
+  if (share <= 0) return "0\u00a0%";
+  if (share < 0.001) return "<\u00a00.1\u00a0%";
+  return `${(100 * share).toFixed(share < 0.0995 || (share > 0.995 && share < 0.9995) ? 1 : 0)}\u00a0%`;
 }
 
 function figure(value, digits = 2) {

@@ -22,12 +22,13 @@ function genealogySection(data, onChange) {
 
   const slider = make("input", { type: "range", min: 1, max: numSteps, value: numSteps, step: 1, "aria-label": "Step up to which the tree is shown" });
   const output = make("output");
-  const goTo = (step) => {
+  const goTo = (step, follow = true) => {
     state.now = clamp(step, 0, numSteps - 1);
     slider.value = state.now + 1;
     slider.setAttribute("aria-valuetext", `step ${state.now + 1} of ${numSteps}, ${data.course.names[state.now]}`);
     output.textContent = `step ${state.now + 1} of ${numSteps}`;
     view.time(state.now);
+    if (follow) view.follow(state.now);
     onChange();
   };
   slider.addEventListener("input", () => { stop(); goTo(Number(slider.value) - 1); });
@@ -58,13 +59,15 @@ function genealogySection(data, onChange) {
   const scale = make("canvas", { width: 130, height: 10, "aria-hidden": "true" });
   const unit = data.colour === "log-odds" ? "reward, log-odds of acceptance" : "log-factor of the step";
   section.append(tools, make("div", { class: "workbench" }, [make("div", {}, [canvas, make("div", { class: "legend" }, [
-    make("span", { class: "scale" }, [figure(colours.low, 1), scale, `${figure(colours.high, 1)} ${unit}`]),
+    make("span", { class: "scale" }, [`${unit}:`, make("b", {}, figure(colours.low, 1)), scale, make("b", {}, figure(colours.high, 1))]),
     make("span", {}, "width: " + (data.exact_widths ? "weight" : "share")), make("span", {}, "pale: died out"), make("span", {}, "grey: not judged"),
-    data.course.resampled.flat().some(Boolean) ? make("span", {}, "dotted: resampled") : null]), alternative]), panel]));
+    data.course.resampled.flat().some(Boolean) ? make("span", {}, "dotted: resampled") : null])]), panel]), alternative);
   const redraw = () => arrange();
   const recolour = () => { colours.paint(scale); view.recolour(); showDetail(panel, view, data); };
   colours.paint(scale);
-  choose(0);
-  goTo(numSteps - 1);
+  const shares = data.trees.map((tree) => tree.share), heaviest = shares.indexOf(Math.max(...shares));
+  if (byId("run")) byId("run").value = heaviest;
+  choose(heaviest);
+  goTo(numSteps - 1, false);
   return { redraw, recolour, get run() { return view.tree.run; }, get now() { return state.now; } };
 }

@@ -26,7 +26,7 @@ function layout(nodes, family, numSteps, options) {
   const rows = Math.max(...columns.map((column) => column.length));
   const right = options.answers ? 92 : EDGE;
   const room = options.width - EDGE - right - BLOCK;
-  const pitch = numSteps > 1 ? clamp(room / (numSteps - 1), options.narrow ? 64 : 24, 190) : 0;
+  const pitch = numSteps > 1 ? clamp(room / (numSteps - 1), options.narrow ? (numSteps > 20 ? 40 : 118) : 24, 190) : 0;
   const labelled = (pitch >= 62 || numSteps === 1) && rows <= 40;
   const unit = Math.min(labelled ? 14 : rows <= 64 ? 5 : 3, 760 / rows);
   const thickness = Math.max(150, 0.35 * rows * unit);

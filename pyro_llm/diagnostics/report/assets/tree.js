@@ -33,8 +33,9 @@ class TreeView {
     this.selected = null;
     this.groups = this.nodes.step.map((step, node) => this.makeNode(node));
     this.columns = Array.from({ length: this.numSteps }, (_, step) => draw("g", { class: "column", role: "none", "data-step": step }));
+    this.words = Array.from({ length: this.numSteps }, () => draw("g", { class: "column" }));  // over all branches
     this.guides = draw("g", { "aria-hidden": "true" });
-    this.svg = draw("svg", { role: "tree", "aria-orientation": "horizontal", "aria-label": `Genealogy of run ${tree.run + 1}: ${counted(this.nodes.step.length, "node")} in ${counted(this.numSteps, "step")}. Left and right go to ancestors and descendants, up and down to neighbours.` }, [this.guides, this.columns]);
+    this.svg = draw("svg", { role: "tree", "aria-orientation": "horizontal", "aria-label": `Genealogy of run ${tree.run + 1}: ${counted(this.nodes.step.length, "node")} in ${counted(this.numSteps, "step")}. Left and right go to ancestors and descendants, up and down to neighbours.` }, [this.guides, this.columns, draw("g", { "aria-hidden": "true" }, this.words)]);
     this.svg.addEventListener("keydown", (event) => this.key(event));
     this.svg.addEventListener("click", (event) => {
       const group = event.target.closest(".node");
@@ -47,12 +48,13 @@ class TreeView {
   makeNode(node) {
     const { nodes } = this;
     const kind = ["node", nodes.survivors[node] ? "" : "dead", nodes.idle[node] ? "idle" : "", nodes.rest[node] ? "rest" : ""];
-    const parts = [draw("path", { class: "ribbon" }), draw("rect", { class: "block", rx: 2, width: BLOCK }), draw("text", { class: "label" })];
+    const parts = [draw("path", { class: "ribbon" }), draw("rect", { class: "block", rx: 2, width: BLOCK })];
     const group = draw("g", {
       class: kind.filter(Boolean).join(" "), role: "treeitem", tabindex: -1, "data-node": node, "aria-selected": "false",
       "aria-level": nodes.step[node] + 1, "aria-label": describe(this.data, nodes, node, this.numSteps),
     }, parts);
-    [group.ribbon, group.block, group.label] = parts;
+    [group.ribbon, group.block] = parts;
+    group.label = draw("text", { class: nodes.survivors[node] ? "label" : "label lost" });
     return group;
   }
 
@@ -66,6 +68,7 @@ class TreeView {
     plan.columns.forEach((column, step) => {
       for (const node of column) this.place(node, plan);
       this.columns[step].replaceChildren(...column.map((node) => this.groups[node]));
+      this.words[step].replaceChildren(...column.map((node) => this.groups[node].label).filter((label) => label.textContent));
     });
     this.drawGuides(options.resampled);
     if (!plan.shown[this.current]) this.current = plan.columns[0][0];
@@ -118,8 +121,12 @@ class TreeView {
   }
 
   time(step) {
-    this.columns.forEach((column, index) => column.classList.toggle("later", index > step));
+    [this.columns, this.words].forEach((layer) => layer.forEach((column, index) => column.classList.toggle("later", index > step)));
     if (this.nodes.step[this.current] > step) this.rove(this.plan.columns[step][0] ?? 0);
+  }
+
+  // Bring a step into sight where the tree is wider than its place.
+  follow(step) {
     const x = this.plan.x(step);
     if (x + 90 > this.holder.scrollLeft + this.holder.clientWidth || x < this.holder.scrollLeft) this.holder.scrollLeft = x - this.holder.clientWidth / 2;
   }
@@ -138,13 +145,13 @@ class TreeView {
 
   select(node, focus) {
     if (this.selected !== null) this.groups[this.selected].setAttribute("aria-selected", "false");
-    this.svg.querySelectorAll(".kin").forEach((group) => group.classList.remove("kin"));
+    this.svg.querySelectorAll(".kin").forEach((part) => part.classList.remove("kin"));
     this.selected = node;
     this.svg.classList.toggle("picked", node !== null);
     if (node !== null) {
       const kin = this.lineage(node), waiting = [node];
       while (waiting.length) waiting.push(...this.family.children[waiting[0]]), kin.push(waiting.shift());
-      kin.forEach((relative) => this.groups[relative].classList.add("kin"));
+      kin.forEach((relative) => [this.groups[relative], this.groups[relative].label].forEach((part) => part.classList.add("kin")));
       this.groups[node].setAttribute("aria-selected", "true");
       this.rove(node);
       if (focus) this.groups[node].focus({ preventScroll: true });
