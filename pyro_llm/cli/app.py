@@ -172,7 +172,7 @@ def solve(
         raise typer.BadParameter("The problem is blank.")
     if file is not None and (plot is not None or report is not None):
         raise typer.BadParameter(
-            "--plot and --report show one problem; with --file, save the posteriors in a folder by --out and show those."
+            "--plot and --report show one problem; with --file, save the posteriors in a folder (--out), show those."
         )
     if not 0 < temperature < float("inf"):
         raise typer.BadParameter("--temperature must be positive; for nearly greedy draws take 0.01.")

@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyro
-from driver import Page, missing
 from PIL import Image
 
 import pyro_llm
@@ -36,6 +35,8 @@ def take(page, path, top, height):
 
 
 def main(folder):
+    from driver import Page, missing  # beside this script
+
     if reason := missing():
         sys.exit(reason)
     pyro.set_rng_seed(0)

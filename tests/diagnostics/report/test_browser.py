@@ -51,7 +51,10 @@ def send(page, *keys):
 
 def test_the_tree_has_its_nodes_and_runs_can_be_chosen(page, data):
     assert page.run(NODES) == page.run(SHOWN) == len(data.trees[0].nodes)
-    page.run("const run = document.querySelector('#run'); run.selectedIndex = 1 - run.selectedIndex; run.dispatchEvent(new Event('change'))")
+    page.run(
+        "const run = document.querySelector('#run'); run.selectedIndex = 1 - run.selectedIndex;"
+        "run.dispatchEvent(new Event('change'))"
+    )
     assert page.run(NODES) == len(data.trees[1].nodes)
     answers = [item.text for item in page.all("#answers .value")]
     assert answers == [answer.label for answer in data.answers]
@@ -110,7 +113,7 @@ def test_a_click_shows_the_text_and_a_hostile_text_stays_text(page, data):
     assert page.run("return window.hacked") is None
     assert page.all("img") == []
     assert len(page.all("script")) == 2
-    kin = {int(node.get_attribute("data-node")) for node in page.all(".kin")}
+    kin = {int(node.get_attribute("data-node")) for node in page.all(".node.kin")}
     assert {hostile, nodes.parent[hostile]} <= kin
     page.one(".close").click()
     assert page.all(".said") == page.all(".kin") == []
