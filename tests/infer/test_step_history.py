@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyro_llm.distributions import LLM, NextToken, accept
-from pyro_llm.infer import SMC
+from pyro_llm.infer import SMC, BeamSearch
 from pyro_llm.lm import TableLM
 from pyro_llm.rewards import FunctionReward
 
@@ -81,3 +81,13 @@ def test_programs_without_text_have_none():
         return state
 
     assert SMC(plated, num_particles=4, max_plate_nesting=1).run("?").stats.texts is None
+
+
+def test_a_search_keeps_what_was_not_selected():
+    pyro.set_rng_seed(1)
+    posterior = BeamSearch(steps_of_two_sites, num_particles=12, beam_width=3, num_runs=2).run("?")
+    stats, texts = posterior.stats, posterior.stats.texts.values
+    assert stats.resampled.any()
+    for run, particle in np.ndindex(texts[:, 0].shape):
+        slots = stats.lineages[run, :, particle]
+        assert "".join(texts[run, step, slot] for step, slot in enumerate(slots)) == posterior.texts[run, particle]

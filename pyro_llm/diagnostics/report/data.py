@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import t as student
 
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.display import MIN_PROBABILITY, NO_ANSWER, cost_line, no_error_bars, shows_answers
 from pyro_llm.diagnostics.report.genealogy import Genealogy, Labels, genealogy, rewards
 from pyro_llm.diagnostics.report.sites import SiteSummary, site_summaries
+from pyro_llm.infer.decision import tally_of_search
 from pyro_llm.infer.posterior import Posterior
+from pyro_llm.infer.readings import LogEvidence
 
 MAX_ANSWERS = 8
 MAX_RUNS = 16
@@ -24,12 +28,17 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, its posterior probability and, where runs give one, its 95 % interval."""
+    """An answer, its posterior probability and, where runs give one, its 95 % interval.
+
+    Of a search, which gives no probabilities, the share of the particles that have it, and the logarithm of what it
+    comes to by the rule of the search.
+    """
 
     label: str
     probability: float
     low: float | None
     high: float | None
+    log_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,14 +70,15 @@ class ReportData:
         algorithm: its name.
         num_runs: R.
         num_particles: N.
+        decides_by: the rule of a search; None of a posterior with weights.
         is_chain: whether runs are Markov chains and particles their draws.
         prompt: what was asked; None if unknown.
-        answers: the most probable ones.
+        answers: the most probable ones; of a search the best, the first being its decision.
         other_answers: how many more there are, and their probability together.
         note: why there are no intervals although there are several runs.
         sites: summaries of sites that are numbers.
-        log_evidence: pooled, with its standard error if runs give one.
-        ess: effective sample size of the final weights by run; empty for Markov chains.
+        log_evidence: pooled, with its standard error if runs give one; None, None of a search.
+        ess: effective sample size of the final weights by run; empty for Markov chains and searches.
         course: by step.
         trace: log joint density of each draw of each Markov chain.
         trees: one for each run that is drawn.
@@ -85,6 +95,7 @@ class ReportData:
     algorithm: str
     num_runs: int
     num_particles: int
+    decides_by: str | None
     is_chain: bool
     prompt: str | None
     answers: list[Answer]
@@ -108,23 +119,25 @@ class ReportData:
 
 def report_data(posterior: Posterior) -> ReportData:
     """Read a posterior for its report."""
-    alive = bool(posterior.log_evidence.isfinite().any())
+    weighted = not posterior.is_search
+    alive = weighted and bool(posterior.log_evidence.isfinite().any())
     answers, others = _answers(posterior) if shows_answers(posterior) else ([], (0, 0.0))
     trees, texts, node_answers, colour = _trees(posterior) if posterior.stats.num_steps else ([], [], [], "log-factor")
-    evidence = posterior.pooled_log_evidence()
+    evidence = posterior.pooled_log_evidence() if weighted else LogEvidence(math.nan, math.nan)
     chains = posterior.chains is not None
     return ReportData(
         algorithm=str(posterior.settings.get("algorithm", "inference")),
         num_runs=posterior.num_runs,
         num_particles=posterior.num_particles,
+        decides_by=None if posterior.searched is None else posterior.searched.decides_by,
         is_chain=chains,
         prompt=posterior.written.prompt if posterior.has_texts else None,
         answers=answers,
         other_answers=others,
-        note=no_error_bars(posterior) if alive else "every run is dead: there is no posterior",
+        note=no_error_bars(posterior) if alive or not weighted else "every run is dead: there is no posterior",
         sites=site_summaries(posterior) if alive else [],
         log_evidence=(_finite(evidence.estimate), _finite(evidence.standard_error)),
-        ess=[] if chains else posterior.ess().tolist(),
+        ess=posterior.ess().tolist() if weighted and not chains else [],
         course=_course(posterior),
         trace=[[_finite(value) for value in row] for row in posterior.lp.tolist()] if chains else [],
         trees=trees,
@@ -148,13 +161,30 @@ def interval(probability: float, standard_error: float, num_runs: int) -> tuple[
 
 
 def _answers(posterior: Posterior) -> tuple[list[Answer], tuple[int, float]]:
+    if posterior.is_search:
+        return _answers_of_search(posterior)
     marginal = posterior.marginal(answer)
     shown = marginal.most_probable(MAX_ANSWERS, MIN_PROBABILITY)
     rows = []
     for value in shown:
         low, high = interval(marginal[value], marginal.standard_errors[value], posterior.num_runs)
-        rows.append(Answer(NO_ANSWER if value is None else str(value), marginal[value], low, high))
+        rows.append(Answer(_name(value), marginal[value], low, high))
     return rows, (len(marginal) - len(shown), max(0.0, 1 - sum(row.probability for row in rows)))
+
+
+def _answers_of_search(posterior: Posterior) -> tuple[list[Answer], tuple[int, float]]:
+    votes = Counter(answer(text) for text in posterior.texts.flat)
+    tally = tally_of_search(posterior, answer)
+    best_first = sorted(tally, key=lambda value: value is None)  # no answer is no decision while there is one
+    rows = [
+        Answer(_name(value), votes[value] / votes.total(), None, None, _finite(tally[value]))
+        for value in best_first[:MAX_ANSWERS]
+    ]
+    return rows, (len(tally) - len(rows), max(0.0, 1 - sum(row.probability for row in rows)))
+
+
+def _name(value: Any) -> str:
+    return NO_ANSWER if value is None else str(value)
 
 
 def _course(posterior: Posterior) -> Course:
@@ -163,7 +193,7 @@ def _course(posterior: Posterior) -> Course:
     below = threshold if isinstance(threshold, int | float) and 0 < threshold <= 1 else None
     return Course(
         names=list(stats.names),
-        ess=np.nan_to_num(stats.ess).tolist(),
+        ess=[] if posterior.is_search else np.nan_to_num(stats.ess).tolist(),
         log_evidence=[[_finite(value) for value in row] for row in evidence.tolist()],
         unique_ancestors=stats.unique_ancestors.tolist(),
         resampled=stats.resampled.tolist(),
@@ -184,11 +214,12 @@ def _trees(posterior: Posterior) -> tuple[list[Tree], list[str], list[str], str]
     answers = None
     if shows_answers(posterior):
         distinct = {text: answer(text) for text in dict.fromkeys(posterior.texts.flat)}
-        named = {text: NO_ANSWER if value is None else str(value) for text, value in distinct.items()}
+        named = {text: _name(value) for text, value in distinct.items()}
         answers = np.array([known.setdefault(named[text], len(known)) for text in posterior.texts.flat])
         answers = answers.reshape(posterior.texts.shape)
     colours, are_log_odds = rewards(posterior)
-    shares = np.nan_to_num(posterior.pooling.softmax(0).numpy())
+    pooling = torch.zeros(posterior.num_runs) if posterior.is_search else posterior.pooling
+    shares = np.nan_to_num(pooling.softmax(0).numpy())
     runs = sorted(np.argsort(-shares, kind="stable")[:MAX_RUNS].tolist())
     labels = Labels(texts, answers, index[""])
     trees = [Tree(run, float(shares[run]), genealogy(posterior, run, labels, colours)) for run in runs]

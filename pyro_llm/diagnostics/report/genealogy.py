@@ -29,9 +29,10 @@ class Genealogy:
         text: what its particles wrote at the step, an index into the report's texts; None if they wrote no text, or it
             was not kept.
         particles: how many the node stands for.
-        weight: their share of the run's weight at the step, after its factor. Sums to 1 in each step.
+        weight: their share of the run's weight at the step, after its factor (of its particles, where weights were not
+            kept). Sums to 1 in each step, unless the run is dead.
         survivors: how many particles of the final population descend from it; 0: it died out.
-        final: the final weight of those. Sums to 1 in each step.
+        final: the final weight of those, in a search their share. Sums to 1 in each step, unless the run is dead.
         reward: the log-odds of acceptance, or the log-factor, at the step; None where nothing was judged.
         idle: whether its particles wrote nothing at the step, having finished.
         leads_to: the answers of its descendants, as (index into the report's answers, final weight), heaviest first.
@@ -95,7 +96,7 @@ def genealogy(
         max_nodes: the most nodes with a branch of their own; the lightest are collected in one for each step.
     """
     stats, size = posterior.stats, posterior.num_particles
-    final = np.nan_to_num(posterior.log_weights[run].exp().numpy())
+    final = np.full(size, 1 / size) if posterior.is_search else posterior.log_weights[run].exp().numpy()
     tree = Genealogy()
     before = np.full(size, -1)
     for step in range(stats.num_steps):

@@ -129,6 +129,7 @@ class Search(Algorithm):
                 ancestors=history.ancestors.numpy(),
                 log_factor=history.log_factor.numpy(),
                 inverse_temperature=None if np.isnan(powers).all() else powers,
+                texts=result.step_texts(history),
             ),
             observed=result.observed,
             cost=run.cost,

@@ -12,7 +12,21 @@ import torch
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.report import report_data
 from pyro_llm.diagnostics.report.data import interval
-from pyro_llm.infer import SMC, Importance, ParallelTempering, ParticleGibbs, Posterior
+from pyro_llm.infer import (
+    SMC,
+    BeamSearch,
+    BestOfN,
+    Importance,
+    ParallelTempering,
+    ParticleGibbs,
+    Posterior,
+    SelfConsistency,
+)
+from pyro_llm.lm import TableLM
+from pyro_llm.models import ReasoningSSM
+from pyro_llm.rewards import FunctionReward
+
+WORDS = ["answer: 95\n", "answer: 94\n"]
 
 
 def test_answers_have_intervals_over_runs(posterior):
@@ -101,3 +115,26 @@ def test_scalar_particles_and_resampled_draws(posterior):
     assert drawn.answers
     scalar = report_data(SMC(walk, num_particles=5, particles="scalar").run(DATA))
     assert len(scalar.trees[0].nodes) == 10
+
+
+@pytest.mark.parametrize("search", [BestOfN, SelfConsistency, partial(BeamSearch, beam_width=4)])
+def test_searches_decide(search):
+    found = search(reasoning(), num_particles=16, num_runs=2).run("47 + 48?")
+    data = report_data(found)
+    assert data.answers[0].label == found.decision(answer)
+    assert data.decides_by == found.searched.decides_by
+    total = sum(row.probability for row in data.answers) + data.other_answers[1]
+    assert total == pytest.approx(1)
+    share = np.mean([answer(text) == data.answers[0].label for text in found.texts.flat])
+    assert data.answers[0].probability == pytest.approx(share)
+    assert (data.ess, data.course.ess, data.log_evidence) == ([], [], (None, None))
+    for tree in data.trees:
+        assert sum(w for w, step in zip(tree.nodes.final, tree.nodes.step, strict=True) if step == 0) == pytest.approx(
+            1
+        )
+    assert found.report()
+
+
+def reasoning():
+    lm = TableLM(lambda tokens: [0.3, 0.3, 0.3, 0.1] if len(tokens) < 3 else [0, 0, 0, 1.0], [*WORDS, "so ", "."], 3)
+    return ReasoningSSM(lm, FunctionReward(lambda text: 0.9 if "95" in text else 0.2), stop=None, max_tokens=1)

@@ -1,6 +1,6 @@
 // What comes before and after the tree: the answers, the latent values, the account.
 function showFacts(data) {
-  byId("title").textContent = data.prompt || `Posterior by ${data.algorithm}`;
+  byId("title").textContent = data.prompt || `${data.decides_by ? "Search" : "Posterior"} by ${data.algorithm}`;
   const [run, particles] = data.is_chain ? ["chain", "draw"] : ["run", "particle"];
   const [evidence, error] = data.log_evidence;
   const facts = [data.algorithm, `${counted(data.num_runs, run)} of ${counted(data.num_particles, particles)}`];
@@ -12,6 +12,7 @@ function showFacts(data) {
 function showAnswers(data) {
   const section = byId("answers");
   section.hidden = data.answers.length === 0;
+  if (data.decides_by) byId("answers-title").textContent = "Decision";
   const rows = data.answers.map((answer, rank) => {
     const bar = make("i"), track = make("div", { class: "track", "aria-hidden": "true" }, bar);
     bar.style.width = `${100 * answer.probability}%`;
@@ -23,6 +24,7 @@ function showAnswers(data) {
       track.append(whisker);
       interval = make("small", {}, `${percent(answer.low)} – ${percent(answer.high)}`);
     }
+    if (answer.log_score !== null) interval = make("small", {}, `log-score ${figure(answer.log_score)}`);
     return make("li", {}, [
       make("span", { class: rank ? "value" : "value first", title: answer.label }, snippet(answer.label, 60)), track,
       make("span", { class: "number" }, [percent(answer.probability), interval]),
@@ -31,7 +33,8 @@ function showAnswers(data) {
   section.append(make("ol", { class: "answers" }, rows));
   const notes = [];
   if (data.other_answers[0]) notes.push(`${counted(data.other_answers[0], "other answer")}, ${percent(data.other_answers[1])} together.`);
-  if (data.answers.some((answer) => answer.low !== null)) notes.push("Posterior probability, with its 95 % interval by the spread over runs (Student's t).");
+  if (data.decides_by) notes.push(`The search decides by the ${data.decides_by}: its answers are in that order. Bars are shares of the particles, no probabilities.`);
+  else if (data.answers.some((answer) => answer.low !== null)) notes.push("Posterior probability, with its 95 % interval by the spread over runs (Student's t).");
   else if (data.num_runs === 1) notes.push("Posterior probability. A single run gives no interval: take several.");
   if (data.note) notes.push(`Note: ${data.note}.`);
   section.append(make("p", { class: "note" }, notes.join(" ")));

@@ -51,10 +51,10 @@ function courseCharts(data) {
   const grid = make("div", { class: "charts" });
   const label = (chosen) => `${run} ${chosen + 1} of ${data.num_runs}`;
   if (course.names.length) {
-    const resampled = course.resampled.flat().some(Boolean) ? "Dots: the population was resampled. " : "It was never resampled. ";
-    charts.push(lineChart(grid, {
+    if (course.ess.length) charts.push(lineChart(grid, {
       name: "Effective sample size", lines: course.ess, marks: course.resampled, threshold: course.threshold, zero: true,
-      top: data.num_particles, label, note: resampled + (course.threshold ? "Dashed: the threshold below which it is." : ""),
+      top: data.num_particles, label,
+      note: (course.resampled.flat().some(Boolean) ? "Dots: the population was resampled. " : "It was never resampled. ") + (course.threshold ? "Dashed: the threshold below which it is." : ""),
     }));
     if (course.log_evidence.flat().some((value) => value !== null)) charts.push(lineChart(grid, {
       name: "Log-evidence up to each step", lines: course.log_evidence, label,

@@ -26,7 +26,7 @@ function showDetail(panel, view, data) {
     [data.exact_widths ? "Weight at the step" : "Share of the particles", percent(nodes.weight[node])],
     ["Particles", nodes.particles[node].toLocaleString("en")],
     reward === null ? null : [data.colour === "log-odds" ? "Reward, log-odds" : "Log-factor", reward],
-    ["Descendants at the end", nodes.survivors[node] ? `${nodes.survivors[node].toLocaleString("en")}, ${percent(nodes.final[node])} of the weight` : "none: it died out"],
+    ["Descendants at the end", nodes.survivors[node] ? `${nodes.survivors[node].toLocaleString("en")}, ${percent(nodes.final[node])} of the ${data.decides_by ? "particles" : "weight"}` : "none: it died out"],
     nodes.leads_to[node].length ? ["Leads to", nodes.leads_to[node].map(([answer, weight]) => `${snippet(data.node_answers[answer], 24)} (${percent(weight)})`).join(", ")] : null,
     ["Observed site", data.course.names[nodes.step[node]]],
   ];

@@ -45,12 +45,12 @@ function genealogySection(data, onChange) {
   const tools = make("div", { class: "tools" });
   if (data.trees.length > 1) {
     const select = make("select", { id: "run", onchange: () => choose(Number(select.value)) },
-      data.trees.map((tree, index) => make("option", { value: index }, `${tree.run + 1} of ${data.num_runs} (${percent(tree.share)} of the posterior)`)));
+      data.trees.map((tree, index) => make("option", { value: index }, `${tree.run + 1} of ${data.num_runs}${data.decides_by ? "" : ` (${percent(tree.share)} of the posterior)`}`)));
     tools.append(make("label", {}, ["Run", select]));
   }
   tools.append(
     make("label", {}, ["Width", make("select", { id: "widths", onchange: (event) => { state.final = event.target.value === "final"; arrange(); } }, [
-      make("option", { value: "then" }, data.exact_widths ? "weight at the step" : "share of the particles"), make("option", { value: "final" }, "final weight of descendants")])]),
+      make("option", { value: "then" }, data.exact_widths ? "weight at the step" : "share of the particles"), make("option", { value: "final" }, data.decides_by ? "share of descendants at the end" : "final weight of descendants")])]),
     make("label", {}, [make("input", { type: "checkbox", id: "hide-dead", onchange: (event) => { state.hideDead = event.target.checked; if (state.hideDead && view.selected !== null && !view.nodes.survivors[view.selected]) view.select(null); arrange(); } }), "Hide branches that died out"]),
     make("div", { class: "time", role: "group", "aria-label": "Time" }, [play,
       make("button", { type: "button", id: "back", "aria-label": "One step back", onclick: () => { stop(); goTo(state.now - 1); } }, "‹"), slider,
