@@ -67,10 +67,11 @@ class Labels:
 def rewards(posterior: Posterior) -> tuple[NDArray[np.float64], bool]:
     """The colour of each slot at each step, `[R, S, N]`, and whether it is a log-odds; else it is the log-factor.
 
-    It is where every step observes 1 under probabilities, as `accept` does: log r / (1 - r) of the factor r.
+    It is where particles are texts and every step observes 1 under probabilities, as `accept` does: log r / (1 - r) of
+    the factor r.
     """
     factors = np.asarray(posterior.stats.log_factor, dtype=np.float64)
-    accepted = all(_accepts(posterior, name) for name in posterior.stats.names)
+    accepted = posterior.has_texts and all(_accepts(posterior, name) for name in posterior.stats.names)
     if not accepted or not bool((factors <= 0).all()):
         return np.clip(np.nan_to_num(factors, neginf=-np.inf), -1e6, 1e6), False
     with np.errstate(divide="ignore"):

@@ -2,9 +2,13 @@
 
 import json
 
+import pyro
+import pyro.distributions as dist
 import pytest
+import torch
 
 from pyro_llm.diagnostics.report import report_data
+from pyro_llm.infer import SMC
 
 pytestmark = pytest.mark.browser
 
@@ -20,6 +24,16 @@ FOCUS = "return Number(document.activeElement.dataset.node)"
 @pytest.fixture(scope="module")
 def run(make_run):
     return make_run(num_runs=2, num_particles=12, num_steps=6, words=(HOSTILE, "1 + 2 = 3\n", "answer: 7\n"))
+
+
+@pytest.fixture
+def numeric_run():
+    def model():
+        for t in range(5):
+            x = pyro.sample(f"x_{t}", dist.Normal(0.0, 1.0))
+            pyro.sample(f"y_{t}", dist.Normal(x, 0.02), obs=torch.tensor(1.0))
+
+    return SMC(model, num_particles=200).run()
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +95,26 @@ def test_widths_are_weights_and_colours_rewards(page, data):
     light = [sum(int(fills[str(i)][place : place + 2], 16) for place in (1, 3)) for i in range(len(nodes))]
     ranked = sorted(range(len(nodes)), key=lambda node: nodes.reward[node])
     assert light[ranked[0]] < light[ranked[-1]]
+
+
+def test_nothing_is_drawn_outside_the_picture(browser, numeric_run, tmp_path):
+    """Where nearly all weight is on one of many particles, the least height of the others takes room of its own."""
+    numeric_run.report(tmp_path / "run.html")
+    browser.open(tmp_path / "run.html")
+    outside = browser.run(
+        "const height = Number(document.querySelector('.canvas svg').getAttribute('height'));"
+        "return [...document.querySelectorAll('.block')].map((block) => [Number(block.getAttribute('y')),"
+        "Number(block.getAttribute('y')) + Number(block.getAttribute('height'))])"
+        ".filter(([top, bottom]) => top < 25 || bottom > height).length"
+    )
+    assert outside == 0
+    gaps = browser.run(
+        "return [...document.querySelectorAll('.column[data-step]')].map((column) => {"
+        "const boxes = [...column.querySelectorAll('.block')].map((block) => block.getAttribute('y') * 1);"
+        "return boxes.slice(1).every((y, index) => y > boxes[index]); })"
+    )
+    assert all(gaps)
+    assert browser.log() == []
 
 
 def test_time_can_be_stepped_through_and_played(page, data):

@@ -24,14 +24,14 @@ function layout(nodes, family, numSteps, options) {
   const shown = nodes.step.map((_, node) => !options.hideDead || nodes.survivors[node] > 0);
   const columns = columnsOf(nodes, family, numSteps, shown);
   const rows = Math.max(...columns.map((column) => column.length));
-  const right = options.answers ? 92 : EDGE;
+  const right = options.answers && rows <= 40 ? 92 : EDGE;
   const room = options.width - EDGE - right - BLOCK;
   const pitch = numSteps > 1 ? clamp(room / (numSteps - 1), options.narrow ? (numSteps > 20 ? 40 : 118) : 24, 190) : 0;
   const labelled = (pitch >= 62 || numSteps === 1) && rows <= 40;
   const unit = Math.min(labelled ? 14 : rows <= 64 ? 5 : 3, 760 / rows);
   const thickness = Math.max(150, 0.35 * rows * unit);
-  const height = thickness + rows * unit;
   const size = nodes.step.map((_, node) => (shown[node] ? Math.max(1.5, thickness * options.weights[node]) : 0));
+  const height = Math.max(...columns.map((column) => column.reduce((sum, node) => sum + size[node] + unit, 0)));
   const top = new Float64Array(nodes.step.length);
   columns.forEach((column) => stack(column, size, top, unit, height));
   for (let pass = 0; pass < 3; pass += 1) {

@@ -104,7 +104,7 @@ class TreeView {
       if (step % every === 0) marks.push(draw("text", { class: "tick", x, y: 17, "text-anchor": "middle" }, String(step + 1)));
       if (resampled[step]) {
         const middle = x + plan.pitch - BLOCK;
-        marks.push(draw("line", { class: "guide resampled", x1: middle, x2: middle, y1: 22, y2: plan.height - 4 }));
+        marks.push(draw("line", { class: "guide resampled", x1: middle, x2: middle, y1: 22, y2: plan.pitch < 70 ? 29 : plan.height - 4 }));
       }
     }
     this.guides.replaceChildren(...marks);
