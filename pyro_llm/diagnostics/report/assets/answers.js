@@ -6,6 +6,7 @@ function showFacts(data) {
   const facts = [data.algorithm, `${counted(data.num_runs, run)} of ${counted(data.num_particles, particles)}`];
   if (evidence !== null) facts.push(`log-evidence ${figure(evidence)}${error === null ? "" : ` ± ${figure(error)}`}`);
   if (data.ess.length) facts.push(`final ESS ${data.ess.slice(0, 8).map((ess) => ess.toFixed(0)).join(", ")}${data.ess.length > 8 ? ", …" : ""} of ${data.num_particles}`);
+  if ((data.settings.stopped_by || "none") !== "none") facts.push(`stopped when its budget of ${data.settings.stopped_by.replaceAll("_", " ")} was spent`);
   byId("facts").textContent = facts.join(" · ");
 }
 
