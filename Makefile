@@ -109,6 +109,24 @@ docs-links: $(VENV)/.installed-docs  ## Follow the documentation's links to othe
 notebooks: $(VENV)/.installed-notebooks  ## Execute the notebooks and keep their outputs.
 	$(BIN)/python notebooks/execute.py
 
+# What is stored in studies/results is not run again.
+study-accuracy study-robustness study-allocation study-ablations: study-%: $(VENV)/.installed
+	$(BIN)/pyro-llm bench studies/$*.yaml --out studies/results/$* --workers 2
+
+study-accuracy:  ## Study (a): accuracy against budget, nine methods (45 minutes on one core).
+study-robustness:  ## Study (b): rewards that are wrong (20 minutes on one core).
+study-allocation:  ## Study (c): one budget between particles, iterations and islands (20 minutes on one core).
+study-ablations:  ## Study (d): one choice of the particle filter at a time (15 minutes on one core).
+
+STUDIES := accuracy robustness allocation ablations
+
+study-small: $(VENV)/.installed  ## All four studies cut down to a few problems, in under 15 minutes (runs/).
+	for study in $(STUDIES); do \
+		$(BIN)/pyro-llm bench studies/$$study.yaml --out runs/small/$$study --workers 2 --limit 6 || exit 1; done
+
+study-pages: $(VENV)/.installed  ## Write the pages of the studies in docs/ anew from the stored results.
+	$(BIN)/python -m studies.pages
+
 zoo: $(VENV)/.installed  ## Train the embedded models anew (about an hour on two cores).
 	$(BIN)/python -m training.abacus
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyro
+import torch
+from torch import Tensor
 
 from pyro_llm.distributions import LLM, accept
 from pyro_llm.distributions.emission import EmissionName, check_emission
 from pyro_llm.errors import OptionError
 from pyro_llm.lm.language_model import LanguageModel
-from pyro_llm.lm.state import TextState
+from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.rewards.reward_model import RewardModel
 
 
@@ -42,6 +44,8 @@ class ReasoningSSM:
         max_steps: the most steps that are written.
         stop: the string, or strings, that end a step; None: a step is the whole text.
         max_tokens: the most tokens of one step.
+        finish_at: a string, or strings, that end a solution with the step that they stand in, as EOS does: `\boxed` in
+            the paper. None: only EOS ends one.
         temperature: of the language model, as in `LLM`.
         top_p: as in `LLM`.
         top_k: as in `LLM`.
@@ -49,8 +53,8 @@ class ReasoningSSM:
         inverse_temperature: the power that this factor is raised to. Greater than 0.
 
     Raises:
-        OptionError: `max_steps` is not a positive integer, there is no such emission, or the inverse temperature is not
-            a positive number; when it runs, another option is out of its range.
+        OptionError: `max_steps` is not a positive integer, there is no such emission, the inverse temperature is not a
+            positive number, or what ends a solution is no text; when it runs, another option is out of its range.
 
     Examples:
         Half of the texts are "a", and the reward does not think much of it:
@@ -77,6 +81,7 @@ class ReasoningSSM:
     max_steps: int = 12
     stop: str | Sequence[str] | None = "\n"
     max_tokens: int = 32
+    finish_at: str | Sequence[str] | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -86,7 +91,13 @@ class ReasoningSSM:
     def __post_init__(self) -> None:
         if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:
             raise OptionError(f"max_steps={self.max_steps!r}: give an integer of at least 1.")
+        if self.finish_at is not None and not all(isinstance(text, str) and text for text in self._endings):
+            raise OptionError(f"finish_at={self.finish_at!r}: give a string that is not empty, or several, or None.")
         check_emission(self.emission, self.inverse_temperature)
+
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        return (self.finish_at,) if isinstance(self.finish_at, str) else tuple(self.finish_at or ())
 
     def __call__(self, problem: str) -> TextState:
         """Write solutions to `problem`, one for each element of the batch of the plates around."""
@@ -101,8 +112,34 @@ class ReasoningSSM:
                 top_p=self.top_p,
                 top_k=self.top_k,
             )
-            state = state.append(pyro.sample(f"step_{t}", transition))
+            step = pyro.sample(f"step_{t}", transition)
+            state = state.append(step)
+            if self._endings:
+                state = state.finish(contain(self.lm, step, self._endings))
             accept(f"accept_{t}", self.reward, state, self.emission, self.inverse_temperature)
             if state.finished.all():
                 break
         return state
+
+
+def contain(lm: LanguageModel, step: Tensor, strings: Sequence[str]) -> Tensor:
+    """Which steps have one of the strings in their text.
+
+    Args:
+        lm: whose tokens they are.
+        step: token ids padded with `PAD`. Shape `[..., length]`.
+        strings: looked for.
+
+    Returns:
+        A mask of shape `[...]`.
+
+    Examples:
+        >>> from pyro_llm.lm import TableLM
+        >>> lm = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], eos_token_id=2)
+        >>> contain(lm, torch.tensor([[0, 1, -1], [0, 0, 2]]), ["ab"])
+        tensor([ True, False])
+    """
+    rows = [tuple(row) for row in step.reshape(-1, step.shape[-1]).tolist()]
+    found = {row: any(text in lm.decode([id for id in row if id != PAD]) for text in strings) for row in set(rows)}
+    mask = torch.tensor([found[row] for row in rows], dtype=torch.bool, device=step.device)
+    return mask.reshape(step.shape[:-1])

@@ -1,0 +1,1 @@
+"""The paper's study at full size, and its published figures to set results beside."""
