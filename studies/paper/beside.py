@@ -79,10 +79,11 @@ def _label(algorithm: str) -> str:
 def table(lines: list[Beside]) -> str:
     """The lines as Markdown."""
     head = ["policy", "algorithm", "generations", "paper, %", "here [95 %]"]
+    rules = [":--", ":--", "--:", "--:", "--:"]
     rows = [
         [one.policy, one.algorithm, str(one.budget), f"{one.published:.1f}", one.ours or "not run"] for one in lines
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, [":--", ":--", "--:", "--:", "--:"], *rows]) + "\n"
+    return "".join("| " + " | ".join(row) + " |\n" for row in [head, rules, *rows])
 
 
 def main(folder: Annotated[Path, typer.Argument(help="What `pyro-llm bench` wrote into.")]) -> None:
