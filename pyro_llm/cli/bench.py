@@ -89,7 +89,10 @@ def run_bench(
         raw.pop("problems", None)  # another source has other options
     for whole in {"algorithms", "lm", "reward"} & given.keys():
         raw.pop(whole, None)
-    config = parse_config(merged(raw, given))
+    raw = merged(raw, given)
+    if set(raw.get("problems") or {}) <= {"number"}:
+        raw["problems"] = {"set": "abacus", **(raw.get("problems") or {})}
+    config = parse_config(raw)
     folder = Path("runs") / config.name if out is None else out
     study = run_study(config, folder, workers=workers, limit=limit, retry_failed=retry_failed)
     if study.was_cut_off:

@@ -17,7 +17,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     "unknown key 'buget', did you mean 'budgets'? There are budgets, seeds."
     """
     known = sorted(known)
-    near = get_close_matches(name, known, 1)
+    folded = {one.casefold(): one for one in known}
+    near = [folded[one] for one in get_close_matches(name.casefold(), folded, 1)]
     return (
         f"unknown {what} {name!r}"
         + (f", did you mean {near[0]!r}?" if near else ".")

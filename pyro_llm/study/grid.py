@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from pyro_llm.errors import OptionError, StudyConfigError
+from pyro_llm.models import ReasoningSSM
 from pyro_llm.study.advice import unknown
 from pyro_llm.study.algorithms import check_spec, make_algorithm, parameters
 from pyro_llm.study.config import AlgorithmSpec, StudyConfig
@@ -135,7 +136,7 @@ def _of_algorithm(
         for kind, sizes in config.budgets.items():
             for size in sizes:
                 try:
-                    options = options_for(spec, kind, size)
+                    options = options_for(spec, kind, size, dict(config.program))
                 except (DoesNotFit, OptionError) as misfit:
                     skipped.append(Skipped(label, kind, size, str(misfit)))
                     continue
@@ -150,8 +151,8 @@ def _of_algorithm(
     return cells, skipped
 
 
-def options_for(spec: AlgorithmSpec, kind: str, size: float) -> dict[str, Any]:
-    """All options of an algorithm that is to spend a budget.
+def options_for(spec: AlgorithmSpec, kind: str, size: float, program: dict[str, Any]) -> dict[str, Any]:
+    """All options of an algorithm that is to spend a budget on a program with its own options.
 
     Raises:
         DoesNotFit: it cannot.
@@ -165,12 +166,9 @@ def options_for(spec: AlgorithmSpec, kind: str, size: float) -> dict[str, Any]:
         raise StudyConfigError(f"budgets: {kind}: only generations can be limited so far.")
     warmup = warmup_of(inspect.signature(algorithm).parameters, spec.options)
     options = {**spec.options, **sizes_for(int(size), sizes, spec.split, spec.options, warmup)}
-    make_algorithm(spec.algorithm, _no_model, options)
+    without_models: Any = (None, None)  # it is not run
+    make_algorithm(spec.algorithm, ReasoningSSM(*without_models, **program), options)
     return options
-
-
-def _no_model() -> None:
-    """Stands for the program while options are checked."""
 
 
 def _setting(config: StudyConfig) -> Setting:

@@ -23,18 +23,14 @@ def likes_high_digits():
 
 def use_small_models(monkeypatch):
     """Have studies load these models, whatever their configuration names."""
-    monkeypatch.setattr(work, "load_lm", lambda name: digit_lm())
-    monkeypatch.setattr(work, "load_reward", lambda name: likes_high_digits())
-    work._lm.cache_clear()
-    work._reward.cache_clear()
+    lm, reward = digit_lm(), likes_high_digits()
+    monkeypatch.setattr(work, "_lm", lambda *spec: lm)
+    monkeypatch.setattr(work, "_reward", lambda *spec: reward)
 
 
 @pytest.fixture
 def small_models(monkeypatch):
     use_small_models(monkeypatch)
-    yield
-    work._lm.cache_clear()
-    work._reward.cache_clear()
 
 
 def raw_config(**changes):

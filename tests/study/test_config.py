@@ -10,6 +10,7 @@ from pyro_llm.study.variants import resolve_variants
 from pyro_llm.study.yaml_file import parse_yaml
 
 FILTER = {"algorithm": "SMC"}
+GIBBS = ["num_particles", "num_iterations"]
 
 
 @pytest.mark.parametrize(
@@ -128,10 +129,10 @@ def test_variants_change_parts_and_take_entries_away(raw):
     ("generations", "sizes", "fixed", "options", "warmup", "found"),
     [
         (16, ["num_particles", "num_runs"], {"num_runs": 4}, {}, 0, {"num_particles": 4, "num_runs": 4}),
-        (24, ["num_particles", "num_iterations"], {"num_iterations": 3}, {}, 0, {"num_particles": 8, "num_iterations": 3}),
-        (24, ["num_particles", "num_iterations"], {"num_iterations": 2}, {}, 1, {"num_particles": 8, "num_iterations": 2}),
-        (64, ["num_particles", "num_iterations"], {"num_particles": 4}, {"num_rungs": 4}, 1, {"num_particles": 4, "num_iterations": 3}),
-        (64, ["num_particles", "num_iterations"], {"num_particles": 4}, {"inverse_temperatures": [1, 0]}, 0, {"num_particles": 4, "num_iterations": 8}),
+        (24, GIBBS, {"num_iterations": 3}, {}, 0, {"num_particles": 8, "num_iterations": 3}),
+        (24, GIBBS, {"num_iterations": 2}, {}, 1, {"num_particles": 8, "num_iterations": 2}),
+        (64, GIBBS, {"num_particles": 4}, {"num_rungs": 4}, 1, {"num_particles": 4, "num_iterations": 3}),
+        (64, GIBBS, {"num_particles": 4}, {"inverse_temperatures": [1, 0]}, 1, {"num_particles": 4, "num_iterations": 7}),
         (6, ["num_particles"], {"num_particles": 6}, {}, 0, {"num_particles": 6}),
     ],
 )  # fmt: skip
@@ -170,7 +171,7 @@ def test_yaml(tmp_path):
         path.write_text(text)
         with pytest.raises(StudyConfigError, match=message):
             read_yaml(path)
-    with pytest.raises(StudyConfigError, match="Cannot read the configuration .*No such file"):
+    with pytest.raises(StudyConfigError, match=r"Cannot read the configuration .*No such file"):
         read_yaml(tmp_path / "none.yaml")
     assert parse_yaml("0.8", "x") == 0.8
 

@@ -113,7 +113,6 @@ def test_only_problems_that_all_were_run_on_count(tmp_path, config):
 @pytest.mark.usefixtures("small_models")
 def test_variants_have_lines_and_axes_of_their_own(tmp_path, config):
     variants = {"cold": {}, "hot": {"program": {"temperature": 3.0}, "budgets": {"generations": [4]}}}
-    variants["hot"]["budgets"] = {"generations": [4]}
     study = run_study(config(variants=variants), tmp_path, progress=False)
     report = make_report(tabulate(study))
     assert [(line.variant, line.algorithm, line.budget) for line in report.lines] == [

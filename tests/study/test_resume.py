@@ -89,8 +89,8 @@ class Unreliable:
 
 @pytest.mark.usefixtures("small_models")
 def test_a_failed_run_is_recorded_and_made_again_when_asked(tmp_path, config, monkeypatch):
-    reward = Unreliable(work.load_reward("abacus"))
-    monkeypatch.setattr(work, "load_reward", lambda name: reward)
+    reward = Unreliable(work._reward())
+    monkeypatch.setattr(work, "_reward", lambda *spec: reward)
     study = run_study(config(), tmp_path, progress=False)
     assert len(study.rows) == 12
     assert [(row.error, row.right, row.decision) for row in study.failed] == [
@@ -136,7 +136,6 @@ def test_files_that_are_none(tmp_path, config):
 
 
 def test_a_model_that_is_not_there_ends_the_study(tmp_path, config):
-    work._lm.cache_clear()
     with pytest.raises(UnknownModelError, match="abbacus"):
         run_study(config(lm="abbacus"), tmp_path, progress=False)
     assert RowFile(tmp_path).read() == {}

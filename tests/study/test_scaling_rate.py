@@ -11,7 +11,7 @@ BUDGETS = [1.0, 4.0, 16.0, 64.0]
 
 
 def curve(label, accuracies, n=1000, budgets=BUDGETS, scale=1.0):
-    """Problems of which exactly these shares are right; a problem right with one budget is right with the larger ones."""
+    """Problems of which exactly these shares are right; what is right with one budget is right with larger ones."""
     ranks = (np.arange(n) + 0.5) / n
     right = (ranks[:, None] < np.asarray(accuracies)).astype(float)
     costs = {"generations": np.tile(budgets, (n, 1)) * scale, "seconds": np.full((n, len(budgets)), np.nan)}
@@ -71,9 +71,9 @@ def test_budget_at(accuracies, asked, budget):
 
 def test_the_interval_covers_the_ratio():
     # True curves: a problem of difficulty u, uniform, is solved by b with a budget above 64^u, by a above 64^u / 4, so
-    # that the true ratio is 4 between accuracies 1/3 and 2/3. 100 studies of 150 problems with noise of their own. Null:
-    # the interval covers in 90 % of studies at least (percentile intervals fall short of 95 a little); fewer than 80
-    # hits of 100 have a probability of 0.0008 then. An interval of half the width covers in about 67 %.
+    # that the true ratio is 4 between accuracies 1/3 and 2/3; 100 studies of 150 problems, each with noise of its own.
+    # Null: the interval covers in 90 % of studies at least (percentile intervals fall a little short of 95); fewer than
+    # 80 hits of 100 have a probability of 0.0008 then. An interval of half the width covers in about 67 %.
     rng = np.random.default_rng(5)
     hits = 0
     budgets = np.array([1, 2, 4, 8, 16, 32, 64.0])
