@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro_llm import infer
+from pyro_llm.budget import Budget
 from pyro_llm.errors import StudyConfigError
 from pyro_llm.infer.algorithm import Algorithm
 from pyro_llm.study.advice import unknown
@@ -63,7 +64,7 @@ def check_spec(spec: AlgorithmSpec) -> type[Algorithm]:
     return kind
 
 
-def make_algorithm(name: str, model: Any, options: Mapping[str, Any]) -> Algorithm:
+def make_algorithm(name: str, model: Any, options: Mapping[str, Any], budget: Budget | None = None) -> Algorithm:
     """The algorithm with its options, some of which YAML writes as mappings.
 
     Raises:
@@ -75,4 +76,4 @@ def make_algorithm(name: str, model: Any, options: Mapping[str, Any]) -> Algorit
             made["tempering"] = infer.AdaptiveTempering(**made["tempering"])
         except TypeError as error:
             raise StudyConfigError(f"tempering: {error}") from error
-    return find_algorithm(name)(model, progress=False, **made)
+    return find_algorithm(name)(model, progress=False, budget=budget, **made)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pyro_llm.errors import PyroLLMError, StudyConfigError
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.models import ReasoningSSM
-from pyro_llm.study.advice import faults
+from pyro_llm.prices import Prices
+from pyro_llm.study.advice import faults, unknown
 
 BudgetKind = Literal[
     "generations", "lm_tokens", "lm_tokens_sampled", "lm_tokens_forwarded", "reward_tokens", "reward_calls", "seconds",
@@ -99,6 +100,7 @@ class StudyConfig(_Part):
         concurrent: how many problems one process works on at a time. More is quicker where populations are small; a
             row then depends in its last digits, and in its share of common passes, on what ran beside it.
         reference: the label of the algorithm that the others are held against; the first one if None.
+        prices: those of `Prices`; they give the costs in dollars, and budgets in dollars need them.
     """
 
     name: str = Field(default="study", pattern=r"^[\w][\w .+-]*$")
@@ -114,6 +116,7 @@ class StudyConfig(_Part):
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     concurrent: int = Field(default=1, ge=1)
     reference: str | None = None
+    prices: dict[str, float] | None = None
 
     @field_validator("budgets")
     @classmethod
@@ -132,6 +135,21 @@ class StudyConfig(_Part):
         ReasoningSSM(None, None, **options)  # type: ignore[arg-type]
         Decoding(**{field.name: options[field.name] for field in dataclasses.fields(Decoding)})
         return program
+
+    @field_validator("prices")
+    @classmethod
+    def _are_prices(cls, prices: dict[str, float] | None) -> dict[str, float] | None:
+        for name in prices or ():
+            if name not in Prices.__dataclass_fields__:
+                raise ValueError(unknown("price", name, Prices.__dataclass_fields__))
+        if prices is not None:
+            Prices(**prices)
+        return prices
+
+    @property
+    def price_table(self) -> Prices | None:
+        """The prices, if there are any."""
+        return None if self.prices is None else Prices(**self.prices)
 
 
 def parse_config(raw: Mapping[str, Any]) -> StudyConfig:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 
+from pyro_llm.prices import Prices
+from pyro_llm.run_scope import Cost
 from pyro_llm.study.rows import Row
 
 COST_KINDS: Mapping[str, str] = {
@@ -13,26 +16,23 @@ COST_KINDS: Mapping[str, str] = {
     "total_tokens": "LM and reward tokens",
     "reward_tokens": "reward tokens",
     "seconds": "seconds",
+    "dollars": "dollars",
 }
 """Kinds by name, with what they are called on an axis."""
 
 
-def cost_of(row: Row, kind: str) -> float:
+_COUNTED = {field.name for field in fields(Cost)}
+
+
+def cost_of(row: Row, kind: str, prices: Prices | None = None) -> float:
     """What a run has cost, for one problem; NaN if it failed, or the kind was not counted.
 
-    LM tokens are those that language models read or wrote, each once: forwarded ones and sampled ones, less those that
-    were both.
+    LM tokens are those that language models read or wrote, each once (`Cost.lm_tokens`). Dollars need prices.
     """
-    if row.cost is None:
+    if row.cost is None or (kind == "dollars" and prices is None):
         return math.nan
-    if kind == "seconds":
-        return math.nan if row.seconds is None else row.seconds
-    if kind == "generations":
-        nominal = row.budget if row.kind == "generations" else math.nan
-        return row.cost.get("generations", nominal)
-    lm_tokens = max(row.cost["lm_tokens_forwarded"], row.cost["lm_tokens_sampled"])
-    return {
-        "lm_tokens": lm_tokens,
-        "reward_tokens": row.cost["reward_tokens"],
-        "total_tokens": lm_tokens + row.cost["reward_tokens"],
-    }[kind]
+    numbers = {name: value for name, value in row.cost.items() if name in _COUNTED}
+    cost = Cost(**numbers | {"seconds": row.seconds or 0.0})  # type: ignore[arg-type]
+    if kind == "total_tokens":
+        return cost.lm_tokens + cost.reward_tokens
+    return prices.dollars(cost) if kind == "dollars" and prices is not None else getattr(cost, kind)

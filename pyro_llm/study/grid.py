@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError, StudyConfigError
 from pyro_llm.models import ReasoningSSM
+from pyro_llm.prices import Prices
 from pyro_llm.study.advice import unknown
 from pyro_llm.study.algorithms import check_spec, make_algorithm, parameters
 from pyro_llm.study.config import AlgorithmSpec, StudyConfig
@@ -52,6 +54,7 @@ class Cell:
         method: the algorithm's name in `pyro_llm.infer`.
         options: what it is made with.
         setting: the program.
+        prices: of a budget in dollars.
     """
 
     variant: str
@@ -62,6 +65,7 @@ class Cell:
     method: str
     options: dict[str, Any]
     setting: Setting
+    prices: dict[str, float] | None = None
 
     @cached_property
     def _identity(self) -> str:
@@ -74,6 +78,11 @@ class Cell:
     def seed_of(self, problem: Problem) -> int:
         """The seed of torch's generator: that of the repetition and the problem, shared by all algorithms."""
         return int(_digest(str(self.seed), problem.source_id)[:8], 16)
+
+    @property
+    def limit(self) -> Budget | None:
+        """What `budget=` of the algorithm is; None for generations, which its sizes make."""
+        return None if self.kind == "generations" else make_budget(self.kind, self.budget, self.prices)
 
     @property
     def weight(self) -> float:
@@ -97,6 +106,17 @@ class Skipped:
     kind: str
     budget: float
     reason: str
+
+
+def make_budget(kind: str, size: float, prices: dict[str, float] | None) -> Budget:
+    """A budget of one kind.
+
+    Raises:
+        OptionError: there is no such budget.
+    """
+    limit = int(size) if size == int(size) and kind not in ("seconds", "dollars") else size
+    table = None if prices is None else Prices(**prices)
+    return Budget(**{kind: limit}, prices=table)  # type: ignore[arg-type]
 
 
 def _digest(*parts: str) -> str:
@@ -134,6 +154,7 @@ def _of_algorithm(
     try:
         check_spec(spec)
         for kind, sizes in config.budgets.items():
+            prices = config.prices if kind == "dollars" else None
             for size in sizes:
                 try:
                     options = options_for(spec, kind, size, dict(config.program))
@@ -141,7 +162,7 @@ def _of_algorithm(
                     skipped.append(Skipped(label, kind, size, str(misfit)))
                     continue
                 cells += [
-                    Cell(variant, label, kind, size, seed, spec.algorithm, options, _setting(config))
+                    Cell(variant, label, kind, size, seed, spec.algorithm, options, _setting(config), prices)
                     for seed in config.seeds
                 ]
     except StudyConfigError as error:
@@ -149,6 +170,13 @@ def _of_algorithm(
     if not cells:
         raise StudyConfigError(f"{place}it fits no budget of the study: {skipped[0].reason}")
     return cells, skipped
+
+
+def _check_budget(kind: str, size: float, prices: dict[str, float] | None) -> None:
+    try:
+        make_budget(kind, size, prices)
+    except OptionError as error:
+        raise StudyConfigError(f"budgets: {error}") from error
 
 
 def options_for(spec: AlgorithmSpec, kind: str, size: float, program: dict[str, Any]) -> dict[str, Any]:
@@ -162,10 +190,18 @@ def options_for(spec: AlgorithmSpec, kind: str, size: float, program: dict[str, 
     algorithm = check_spec(spec)
     names = parameters(algorithm)
     sizes = [name for name in names if name in SIZES]
-    if kind != "generations":
-        raise StudyConfigError(f"budgets: {kind}: only generations can be limited so far.")
-    warmup = warmup_of(inspect.signature(algorithm).parameters, spec.options)
-    options = {**spec.options, **sizes_for(int(size), sizes, spec.split, spec.options, warmup)}
+    known = inspect.signature(algorithm).parameters
+    if kind == "generations":
+        found = sizes_for(int(size), sizes, spec.split, spec.options, warmup_of(known, spec.options))
+    else:
+        found = spec.split
+        missing = [name for name in sizes if known[name].default is inspect.Parameter.empty and name not in found]
+        if missing:
+            raise StudyConfigError(
+                f"a budget in {kind} does not say how large the algorithm is: give {' and '.join(missing)} in split, "
+                "large enough that the budget ends it."
+            )
+    options = {**spec.options, **found}
     without_models: Any = (None, None)  # it is not run
     make_algorithm(spec.algorithm, ReasoningSSM(*without_models, **program), options)
     return options

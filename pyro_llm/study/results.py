@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_llm.errors import StudyFolderError
+from pyro_llm.prices import Prices
 from pyro_llm.study.costs import COST_KINDS, cost_of
 from pyro_llm.study.rows import Row
 from pyro_llm.study.runner import Study
@@ -100,16 +101,19 @@ def tabulate(study: Study) -> Results:
     for row in study.rows:
         if row.problem in index:
             grouped[row.variant, row.algorithm, row.kind][row.budget].append(row)
-    curves = {key: _curve(key, by_budget, index) for key, by_budget in grouped.items()}
+    prices = study.config.price_table
+    curves = {key: _curve(key, by_budget, index, prices) for key, by_budget in grouped.items()}
     return Results(study, problems, curves)
 
 
-def _curve(key: tuple[str, str, str], by_budget: dict[float, list[Row]], index: dict[str, int]) -> Curve:
+def _curve(
+    key: tuple[str, str, str], by_budget: dict[float, list[Row]], index: dict[str, int], prices: Prices | None
+) -> Curve:
     budgets = sorted(by_budget)
     rows = [by_budget[budget] for budget in budgets]
     right = np.stack([_by_problem(some, [float(row.right) for row in some], index) for some in rows], 1)
     costs = {
-        kind: np.stack([_by_problem(some, [cost_of(row, kind) for row in some], index) for some in rows], 1)
+        kind: np.stack([_by_problem(some, [cost_of(row, kind, prices) for row in some], index) for some in rows], 1)
         for kind in COST_KINDS
     }
     return Curve(*key, budgets, right, costs, rows)

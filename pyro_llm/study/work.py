@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pyro_llm import __version__
-from pyro_llm.errors import DeadRunWarning
+from pyro_llm.errors import BudgetWarning, DeadRunWarning
 from pyro_llm.infer import Outcome
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.study.algorithms import make_algorithm
@@ -54,7 +54,7 @@ def do(task: Task) -> Generator[Row]:
     """
     cell, clock = task.cell, SharedTime()
     read, grader = load_answer(cell.setting.answer), load_grader(cell.setting.grader)
-    algorithm = make_algorithm(cell.method, program(cell.setting, cell.seed), cell.options)
+    algorithm = make_algorithm(cell.method, program(cell.setting, cell.seed), cell.options, cell.limit)
 
     def begun() -> Iterator[str]:
         for index, problem in enumerate(task.problems):
@@ -107,8 +107,9 @@ def _came_out(outcome: Outcome, read: Any) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Runs that die are in the rows."""
+    """Runs that die, and budgets that are spent, are in the rows."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BudgetWarning)
         warnings.simplefilter("ignore", DeadRunWarning)
         yield
 

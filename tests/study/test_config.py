@@ -27,6 +27,7 @@ GIBBS = ["num_particles", "num_iterations"]
         ({"program": {"temperature": 0.0}}, "program: .*temperature must be positive"),
         ({"program": {"emission": "odd"}}, "program.emission: Input should be 'bernoulli'"),
         ({"program": {"stop": ""}}, "a stop string is empty"),
+        ({"prices": {"hours": 1}}, "unknown price 'hours', did you mean 'hour'"),
         ({"name": "../x"}, "name: String should match"),
     ],
 )
@@ -47,6 +48,9 @@ def test_a_configuration_that_is_none(raw, changes, message):
         ({"algorithms": {"a": {"algorithm": "Greedy"}}, "budgets": {"generations": [2]}}, "fits no budget"),
         ({"budgets": {"generations": [2, 2]}}, "a budget or a seed is given twice"),
         ({"reference": "pf"}, "reference: unknown algorithm 'pf', did you mean 'PF'"),
+        ({"budgets": {"lm_tokens": [10]}}, "PF: a budget in lm_tokens .* give num_particles in split"),
+        ({"budgets": {"lm_tokens": [1.5]}}, "budgets: lm_tokens=1.5 is no limit"),
+        ({"budgets": {"dollars": [1.5]}}, "budgets: dollars=1.5 cannot be counted without prices"),
         ({"variants": {"a": {"problems": {}}}}, "variants: a: unknown key 'problems'"),
         ({"variants": {"a": {"program": {"max_step": 1}}}}, "variants: a: program: unknown key 'max_step'"),
         ({"variants": {"a": {"algorithms": {"PF": {"ess": 1}}}}}, "variants: a: algorithms: PF: unknown option"),
@@ -132,7 +136,7 @@ def test_variants_change_parts_and_take_entries_away(raw):
         (24, GIBBS, {"num_iterations": 3}, {}, 0, {"num_particles": 8, "num_iterations": 3}),
         (24, GIBBS, {"num_iterations": 2}, {}, 1, {"num_particles": 8, "num_iterations": 2}),
         (64, GIBBS, {"num_particles": 4}, {"num_rungs": 4}, 1, {"num_particles": 4, "num_iterations": 3}),
-        (64, GIBBS, {"num_particles": 4}, {"inverse_temperatures": [1, 0]}, 1, {"num_particles": 4, "num_iterations": 7}),
+        (16, GIBBS, {"num_particles": 2}, {"inverse_temperatures": [1, 0]}, 1, {"num_particles": 2, "num_iterations": 3}),
         (6, ["num_particles"], {"num_particles": 6}, {}, 0, {"num_particles": 6}),
     ],
 )  # fmt: skip

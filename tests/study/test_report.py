@@ -49,7 +49,14 @@ def test_the_summary_is_what_was_made_up(study):
     last = lines["_IS", 4]
     assert last.difference.value == pytest.approx(-0.4) and last.failed == 1
     assert lines["<i>PF|$x$", 4].difference is None
-    assert last.costs == {"generations": 4, "lm_tokens": 120, "total_tokens": 140, "reward_tokens": 20, "seconds": 0.5}
+    assert last.costs == {
+        "generations": 4,
+        "lm_tokens": 120,
+        "total_tokens": 140,
+        "reward_tokens": 20,
+        "seconds": 0.5,
+        "dollars": pytest.approx(np.nan, nan_ok=True),
+    }
     assert (last.ess, last.probability) == (2.0, 0.5)
     ((_, rate),) = report.rates
     assert rate.accuracy == pytest.approx(0.8) and rate.budget.high == np.inf
@@ -72,7 +79,7 @@ def test_the_page_stands_alone_and_labels_are_text(study, tmp_path):
     tags.feed(page)
     assert not tags.names & {"script", "link", "i", "b", "iframe"}
     sources = [value for name, value in tags.attributes if name in ("src", "srcset", "href")]
-    assert len(sources) == 2 * len(COST_KINDS)  # light and dark
+    assert len(sources) == 2 * (len(COST_KINDS) - 1)  # light and dark; without prices there are no dollars
     assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
     assert len(set(sources)) == len(sources)
     assert "prefers-color-scheme: dark" in page and "&lt;i&gt;PF|$x$" in page and "&lt;b&gt;E&lt;/b&gt;: no" in page
@@ -84,7 +91,8 @@ def test_the_page_stands_alone_and_labels_are_text(study, tmp_path):
 
 def test_plots_of_every_budget_draw_what_is_in_the_table(study):
     results = tabulate(study)
-    for cost, name in COST_KINDS.items():
+    assert plot_accuracy(results, "dollars").texts[0].get_text() == "dollars were not counted"
+    for cost, name in COST_KINDS.items() - {("dollars", "dollars")}:
         ax = plot_accuracy(results, cost)
         assert name in ax.get_xlabel() and len(ax.get_legend().get_texts()) == 2
         ax.figure.canvas.draw()
@@ -111,6 +119,27 @@ def test_only_problems_that_all_were_run_on_count(tmp_path, config):
 
 
 @pytest.mark.usefixtures("small_models")
+def test_budgets_of_other_kinds_end_runs_and_prices_make_dollars(tmp_path, config):
+    algorithms = {name: {"algorithm": name, "split": {"num_particles": 50}} for name in ("SMC", "BestOfN")}
+    budgets = {"lm_tokens_sampled": [30, 3000], "dollars": [1e-4]}
+    prices = {"lm_output": 2.0, "hour": 1e-9}
+    study = run_study(config(algorithms=algorithms, budgets=budgets, prices=prices), tmp_path, progress=False)
+    assert study.failed == []
+    for row in study.rows:
+        if row.kind == "dollars":
+            continue
+        assert row.cost["lm_tokens_sampled"] <= row.budget
+        assert row.stopped_by == ("lm_tokens_sampled" if row.budget == 30 else None)
+    lines = make_report(tabulate(study)).lines
+    stopped = {(line.algorithm, line.kind, line.budget): line.stopped for line in lines}
+    assert stopped["SMC", "lm_tokens_sampled", 30] == {"lm_tokens_sampled": 3}
+    assert stopped["SMC", "lm_tokens_sampled", 3000] == {} == stopped["BestOfN", "lm_tokens_sampled", 3000]
+    assert stopped["SMC", "dollars", 1e-4] == {"dollars": 3}
+    sampled = [line.costs["dollars"] for line in lines if line.budget == 3000]
+    assert sampled == pytest.approx([2 * 150 / 1e6] * 2, rel=1e-3)  # 50 texts of 3 tokens each
+
+
+@pytest.mark.usefixtures("small_models")
 def test_variants_have_lines_and_axes_of_their_own(tmp_path, config):
     variants = {"cold": {}, "hot": {"program": {"temperature": 3.0}, "budgets": {"generations": [4]}}}
     study = run_study(config(variants=variants), tmp_path, progress=False)
@@ -119,4 +148,4 @@ def test_variants_have_lines_and_axes_of_their_own(tmp_path, config):
         ("cold", "PF", 1), ("cold", "PF", 4), ("cold", "IS", 1), ("cold", "IS", 4), ("hot", "PF", 4), ("hot", "IS", 4),
     ]  # fmt: skip
     assert report.columns()[0] == ("variant", True)
-    assert "cold" in report.markdown() and report.html().count("<figure>") == len(COST_KINDS)
+    assert "cold" in report.markdown() and report.html().count("<figure>") == len(COST_KINDS) - 1
