@@ -161,7 +161,7 @@ def _sample_stats(posterior: Posterior) -> xr.Dataset:
     by_chain = {}
     if not posterior.is_search:
         by_chain = {"log_marginal_likelihood": posterior.log_evidence.numpy(), "ess": posterior.ess().numpy()}
-    variables = {name: (PARTICLE, values) for name, values in by_particle.items()}
+    variables: dict[str, Any] = {name: (PARTICLE, values) for name, values in by_particle.items()}
     if posterior.chains is not None and posterior.chains.iterations is not None:
         variables["iteration"] = (("draw",), posterior.chains.iterations)
     return xr.Dataset(

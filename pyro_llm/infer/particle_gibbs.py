@@ -205,7 +205,7 @@ class ParticleGibbs(Algorithm):
             ess_threshold=ess_threshold,
             max_plate_nesting=max_plate_nesting,
         )
-        super().__init__(model, options, progress, budget, generations=num_chains * num_particles)
+        super().__init__(model, options, progress, budget, generations=num_chains * next(iter(options.sizes())))
 
     def run(self, *args: Any, **kwargs: Any) -> Posterior:
         """Run the chains; the arguments go to the program.
