@@ -42,6 +42,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """A finding: its name and severity, what is wrong, what to change, and the figure with its threshold."""
+
+    name: str
+    severity: str
+    what: str
+    change: str
+    figure: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `Posterior.diagnose` finds: the most serious first, and the figures it looked at, None where unknown."""
+
+    healthy: bool
+    findings: list[Trouble]
+    figures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class Course:
     """What each run recorded at each step, `[R][S]`; nothing of a run that recorded no steps."""
 
@@ -76,6 +97,7 @@ class ReportData:
         answers: the most probable ones; of a search the best, the first being its decision.
         other_answers: how many more there are, and their probability together.
         note: why there are no intervals although there are several runs.
+        verdict: of the diagnostics.
         sites: summaries of sites that are numbers.
         log_evidence: pooled, with its standard error if runs give one; None, None of a search.
         ess: effective sample size of the final weights by run; empty for Markov chains and searches.
@@ -101,6 +123,7 @@ class ReportData:
     answers: list[Answer]
     other_answers: tuple[int, float]
     note: str | None
+    verdict: Verdict
     sites: list[SiteSummary]
     log_evidence: tuple[float | None, float | None]
     ess: list[float]
@@ -135,6 +158,7 @@ def report_data(posterior: Posterior) -> ReportData:
         answers=answers,
         other_answers=others,
         note=no_error_bars(posterior) if alive or not weighted else "every run is dead: there is no posterior",
+        verdict=_verdict(posterior),
         sites=site_summaries(posterior) if alive else [],
         log_evidence=(_finite(evidence.estimate), _finite(evidence.standard_error)),
         ess=posterior.ess().tolist() if weighted and not chains else [],
@@ -150,6 +174,15 @@ def report_data(posterior: Posterior) -> ReportData:
         costs={name: value for name, value in vars(posterior.cost).items() if isinstance(value, int | float)},
         settings=dict(_flat(posterior.settings)),
     )
+
+
+def _verdict(posterior: Posterior) -> Verdict:
+    diagnosis = posterior.diagnose()
+    findings = [
+        Trouble(each.name, each.severity, each.what, each.change, _finite(each.figure), _finite(each.threshold))
+        for each in diagnosis
+    ]
+    return Verdict(diagnosis.healthy, findings, {name: _finite(value) for name, value in diagnosis.figures.items()})
 
 
 def interval(probability: float, standard_error: float, num_runs: int) -> tuple[float | None, float | None]:

@@ -26,6 +26,7 @@ SCRIPTS = (
     "layout.js",
     "charts.js",
     "answers.js",
+    "verdict.js",
     "tree.js",
     "detail.js",
     "genealogy.js",

@@ -77,6 +77,12 @@ def test_the_tree_has_its_nodes_and_runs_can_be_chosen(page, data):
     assert answers == [answer.label for answer in data.answers]
 
 
+def test_the_verdict_is_told(page, data):
+    found = [item.text for item in page.all(".findings li p:nth-of-type(1)")]
+    assert found == [" ".join(finding.what.split()) for finding in data.verdict.findings]
+    assert page.one(".verdict").text
+
+
 def test_dead_branches_can_be_hidden(page, data):
     page.one("#hide-dead").click()
     assert page.run(SHOWN) == sum(survivors > 0 for survivors in data.trees[0].nodes.survivors)

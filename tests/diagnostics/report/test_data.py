@@ -138,3 +138,12 @@ def test_searches_decide(search):
 def reasoning():
     lm = TableLM(lambda tokens: [0.3, 0.3, 0.3, 0.1] if len(tokens) < 3 else [0, 0, 0, 1.0], [*WORDS, "so ", "."], 3)
     return ReasoningSSM(lm, FunctionReward(lambda text: 0.9 if "95" in text else 0.2), stop=None, max_tokens=1)
+
+
+def test_the_verdict_is_that_of_the_diagnostics(posterior):
+    verdict, diagnosis = report_data(posterior).verdict, posterior.diagnose()
+    assert verdict.healthy == diagnosis.healthy
+    assert [(found.name, found.what, found.change) for found in verdict.findings] == [
+        (found.name, found.what, found.change) for found in diagnosis
+    ]
+    assert list(verdict.figures) == list(diagnosis.figures)

@@ -3,6 +3,7 @@ const data = JSON.parse(byId("data").textContent);
 
 showFacts(data);
 showAnswers(data);
+showVerdict(data);
 showSites(data);
 showAccount(data);
 colours.begin(data.colours, data.trees, data.colour);
