@@ -156,6 +156,7 @@ def _of_algorithm(
         for kind, sizes in config.budgets.items():
             prices = config.prices if kind == "dollars" else None
             for size in sizes:
+                _check_budget(kind, size, prices)
                 try:
                     options = options_for(spec, kind, size, dict(config.program))
                 except (DoesNotFit, OptionError) as misfit:

@@ -140,8 +140,9 @@ def scaling_rate(
     column = None if at_budget is None else reference.budgets.index(at_budget)
     size = len(curve.budgets)
     table = np.concatenate([curve.right, curve.costs[cost], reference.right, reference.costs[cost]], 1)
-    if np.isnan(table).all(0).any():
-        raise OptionError(f"cost={cost!r} was not counted in these results.")
+    spent = np.concatenate([curve.mean_cost(cost), reference.mean_cost(cost)])
+    if not (spent > 0).all():  # NaN neither
+        raise OptionError(f"cost={cost!r} was not counted in these results, or there was none.")
     table = np.where(np.isnan(table), np.nanmean(table, 0), table)  # what failed runs would have cost
     point = _compare(table.mean(0), size, column, accuracy)
     drawn = [_compare(means, size, column, accuracy) for means in resampled_means(table, resamples, seed)]
