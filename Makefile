@@ -91,6 +91,9 @@ bench-runtime: $(VENV)/.installed  ## Measure the runtime side by side with its 
 bench-gpu: $(VENV)/.installed  ## The same on a CUDA device, if there is one.
 	$(BIN)/python -m benchmarks.runtime --device cuda
 
+bench-its-hub: $(VENV)/.installed-bench  ## Measure accuracy and wall time of its-hub's particle filtering beside ours.
+	$(BIN)/python -m benchmarks.its_hub_accuracy
+
 bench-page: $(VENV)/.installed  ## Write docs/performance.md anew from the results.
 	$(BIN)/python -m benchmarks.runtime --page
 
