@@ -10,7 +10,9 @@ DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles 
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-browser report-screenshots test-real test-arviz1 mutation lint format bench bench-accuracy \
-	bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers docs docs-links notebooks zoo dist clean
+	bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers bench-its-hub \
+	study-accuracy study-robustness study-allocation study-ablations study-small study-pages \
+	docs docs-links notebooks zoo dist clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
