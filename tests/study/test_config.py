@@ -12,6 +12,7 @@ from pyro_llm.study.yaml_file import parse_yaml
 FILTER = {"algorithm": "SMC"}
 LADDER = {"inverse_temperatures": [1, 0]}
 GIBBS = ["num_particles", "num_iterations"]
+TWO = {"num_particles": 2}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,7 @@ def test_variants_change_parts_and_take_entries_away(raw):
         (24, GIBBS, {"num_iterations": 3}, {}, 0, {"num_particles": 8, "num_iterations": 3}),
         (24, GIBBS, {"num_iterations": 2}, {}, 1, {"num_particles": 8, "num_iterations": 2}),
         (64, GIBBS, {"num_particles": 4}, {"num_rungs": 4}, 1, {"num_particles": 4, "num_iterations": 3}),
+        (16, GIBBS, {"num_particles": 2}, {"inverse_temperatures": [1, 0]}, 1, {"num_iterations": 3, **TWO}),
         (8, GIBBS, {"num_particles": 1}, LADDER, 0, {"num_particles": 1, "num_iterations": 4}),
         (6, ["num_particles"], {"num_particles": 6}, {}, 0, {"num_particles": 6}),
     ],
