@@ -37,7 +37,7 @@ class Lineage:
         while known not in self._composed:
             known += 1
         for earlier in reversed(range(generation, known)):
-            self._composed[earlier] = self._ancestors[earlier][self._composed[earlier + 1]]
+            self._composed[earlier] = self._ancestors[earlier].index_select(0, self._composed[earlier + 1])
         return self._composed[generation]
 
     def carry(self, tensor: Tensor, generation: int) -> Tensor:

@@ -21,7 +21,7 @@ def ancestors_of_uniforms(log_weights: Tensor, uniforms: Tensor) -> Tensor:
     Returns:
         Slots in `0 .. N - 1`. Int64, shape `[R, M]`.
     """
-    weights = normalise(log_weights).exp()
+    weights = torch.softmax(log_weights.double(), -1)
     cumulative = weights.cumsum(-1)
     cumulative = cumulative / cumulative[:, -1:]  # rounding must leave no gap below 1
     slots = torch.searchsorted(cumulative, uniforms.double().contiguous(), right=True)
