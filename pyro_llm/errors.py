@@ -26,6 +26,10 @@ class RewardFormatError(ModelFolderError):
     """A model is in no reward format that is known, or lacks what its format needs, a separator token say."""
 
 
+class PromptError(PyroLLMError, ValueError):
+    """A prompt is no text, or has no tokens at all where a model needs one to start from."""
+
+
 class ContextLengthError(PyroLLMError, ValueError):
     """A prompt, or a prompt with its continuation, does not fit the model's context."""
 

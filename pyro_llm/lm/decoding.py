@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from pyro_llm.errors import UnknownStopError
+from pyro_llm.errors import OptionError, UnknownStopError
 
 _MASS_TOLERANCE = 1e-9  # so that {0.5, 0.3} reaches top_p = 0.8 whatever the last bit of their sum
 
@@ -28,6 +29,7 @@ class Decoding:
 
     Raises:
         ValueError: an option is out of its range.
+        OptionError: temperature or top_p is not a number.
         UnknownStopError: a stop string is empty.
     """
 
@@ -47,6 +49,11 @@ class Decoding:
                 raise ValueError(f"stop must be a string or strings, not {string!r}")
             if not string:
                 raise UnknownStopError("a stop string is empty; leave `stop` out to stop at EOS or max_tokens only")
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                advice = " (of a tensor with a single value, take `float(...)`)" if isinstance(value, Tensor) else ""
+                raise OptionError(f"{name}={value!r}: give a number, the same for all texts{advice}.")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ValueError(
                 f"temperature must be positive and finite, not {self.temperature!r}; for nearly greedy draws take 0.01"

@@ -18,6 +18,15 @@ LOADING_FAILURES = (OSError, ValueError, KeyError, ImportError, RuntimeError, Sa
 """What transformers raises, from missing files to unknown architectures."""
 
 
+def check_name(name: object) -> None:
+    """Raise UnknownModelError for what cannot name a model: an empty text, or neither text nor path."""
+    if not isinstance(name, str | os.PathLike) or not str(name):
+        raise UnknownModelError(
+            f"{name!r} names no model: give the name of an embedded one ('abacus'), a folder, or a Hugging Face id, as "
+            "a string or a path"
+        )
+
+
 def local_folder(name: str | os.PathLike[str]) -> Path | None:
     """The folder of a model that is no embedded one, or None if `name` can only be an id of the Hugging Face hub.
 

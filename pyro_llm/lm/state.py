@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Size, Tensor
 
+from pyro_llm.errors import PromptError
 from pyro_llm.lm.language_model import LanguageModel, Prefix, Session
 from pyro_llm.run_scope import current_run_scope
 
@@ -50,7 +51,12 @@ class TextState:
 
     @classmethod
     def begin(cls, lm: LanguageModel, prompt: str, prompt_tokens: list[int]) -> TextState:
-        """The state, of empty batch shape, right after a prompt."""
+        """The state, of empty batch shape, right after a prompt.
+
+        Raises:
+            PromptError: the prompt is no string.
+        """
+        check_prompt(prompt)
         return cls(
             lm=lm,
             prompt=prompt,
@@ -219,3 +225,9 @@ def _in_this_run(reward: Any) -> tuple[object, Any]:
     """The key of a reward in what a state knows of judgements: other runs have their own."""
     scope = current_run_scope()
     return (None if scope is None else scope.key), reward
+
+
+def check_prompt(prompt: object) -> None:
+    """Raise PromptError for a prompt that is no string."""
+    if not isinstance(prompt, str):
+        raise PromptError(f"The prompt {prompt!r} is a {type(prompt).__name__}: give a string, one for all texts.")
