@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles each. Tom has 15 fewer than Mia and gives Mia all of them. How many marbles does Mia have in the end?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser report-screenshots test-real test-arviz1 mutation lint format bench bench-accuracy \
-	bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers bench-its-hub \
+.PHONY: help demo test test-browser report-screenshots test-real test-compile test-arviz1 mutation lint format bench \
+	bench-accuracy bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers bench-its-hub \
 	study-accuracy study-robustness study-allocation study-ablations study-small study-pages \
 	docs docs-links notebooks zoo dist clean
 
@@ -39,7 +39,7 @@ demo: $(VENV)/.installed  ## Solve a word problem: its answers with probabilitie
 		--report runs/demo.html
 
 test: $(VENV)/.installed-test  ## Run the tests.
-	$(BIN)/python -m pytest -m "not real" --numprocesses auto
+	$(BIN)/python -m pytest -m "not real and not compile" --numprocesses auto
 
 test-browser: $(VENV)/.installed-test $(VENV)/.installed-browser  ## Test the report in Chromium.
 	@command -v chromedriver >/dev/null || \
@@ -51,6 +51,9 @@ report-screenshots: $(VENV)/.installed-browser  ## Take the pictures of the repo
 
 test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
 	$(BIN)/python -m pytest -m real tests/real
+
+test-compile: $(VENV)/.installed-test  ## Compile small models by torch's inductor (needs a C++ compiler; minutes).
+	$(BIN)/python -m pytest -m compile tests/lm/test_compiled.py --timeout 900
 
 test-arviz1: $(VENV)/.installed-test $(ARVIZ1)/.installed  ## Read saved posteriors with ArviZ 1.x (Python 3.12, no torch there).
 	$(BIN)/python tests/arviz1/write.py build/arviz1

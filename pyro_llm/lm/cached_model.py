@@ -7,9 +7,9 @@ import inspect
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pyro_llm.lm.kv.compiled import CompileOption
 from pyro_llm.lm.kv.rows import KVRows
 from pyro_llm.lm.kv.transformer import CachedTransformer
-from pyro_llm.lm.memory import RowSize
 from pyro_llm.run_scope import claim, current_cost
 
 _LARGEST_LOGITS = 1 << 26  # numbers; 256 MiB in float32
@@ -22,17 +22,20 @@ class CachedModel(CachedTransformer):
         model: a causal language model.
         context_length: positions it has, or None if it names no limit.
         shared_prompts: store a prompt once for all rows; see `CachedTransformer`.
-
-    Attributes:
-        row_size: what a row takes; None as long as none has been read.
+        compile: compile the token loop's pass; see `CachedTransformer`.
 
     Raises:
         CapabilityError: the model's memory cannot be moved from row to row, or its positions cannot be given.
     """
 
-    def __init__(self, model: PreTrainedModel, context_length: int | None, shared_prompts: bool = True) -> None:
-        super().__init__(model, context_length, shared_prompts)
-        self.row_size: RowSize | None = None
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        context_length: int | None,
+        shared_prompts: bool = True,
+        compile: CompileOption = False,
+    ) -> None:
+        super().__init__(model, context_length, shared_prompts, compile)
         self._can_choose_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def logits(

@@ -10,12 +10,13 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pyro_llm.errors import CapabilityError, ContextLengthError
+from pyro_llm.errors import CapabilityError, ContextLengthError, PromptError
 from pyro_llm.lm.cached_decoder import CachedDecoder
 from pyro_llm.lm.cached_model import CachedModel
+from pyro_llm.lm.kv.compiled import CompileOption
 from pyro_llm.lm.kv.transformer import input_device
 from pyro_llm.lm.memory import Memory
-from pyro_llm.lm.state import TextState
+from pyro_llm.lm.state import TextState, check_prompt
 from pyro_llm.lm.token_session import TokenSession
 from pyro_llm.lm.vocabulary import token_bytes
 
@@ -38,6 +39,9 @@ class HFLanguageModel:
         memory_budget: bytes that keys, values, recurrent states and logits may take over all runs, weights and
             activations apart. Rows beyond it wait their turn, and what was read the longest ago is forgotten and read
             again, with the same results. None: half of what the device has free when the model first reads.
+        compile: compile the pass of the token loop with `torch.compile`: all of the model but its attention. True, or
+            `"reduce-overhead"` to have CUDA graphs as well (untried so far, for want of a GPU). The first tokens wait
+            for it, a minute or so. Results are equal but for rounding.
 
     Attributes:
         vocabulary_size: width of the logits, which may exceed the tokenizer's vocabulary.
@@ -46,9 +50,9 @@ class HFLanguageModel:
         memory: what its sessions hold and may hold.
 
     Raises:
-        OptionError: the memory budget is not a positive number of bytes.
-        CapabilityError: the model's memory cannot be forked and reordered, or a system prompt is given and there is no
-            chat template.
+        OptionError: the memory budget is not a positive number of bytes, or there is no such way to compile.
+        CapabilityError: the model's memory cannot be forked and reordered, it cannot be compiled (raised when it first
+            reads if only that tells), or a system prompt is given and there is no chat template.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class HFLanguageModel:
         name: str | None = None,
         shared_prompts: bool = True,
         memory_budget: int | None = None,
+        compile: CompileOption = False,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -74,7 +79,7 @@ class HFLanguageModel:
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         self.eos_token_ids = _eos_token_ids(model, tokenizer, self.vocabulary_size)
         self.memory = Memory(memory_budget, input_device(model))
-        self._cached_model = CachedModel(model, self.context_length, shared_prompts)
+        self._cached_model = CachedModel(model, self.context_length, shared_prompts, compile)
 
     @property
     def device(self) -> torch.device:
@@ -116,11 +121,13 @@ class HFLanguageModel:
         Raises:
             ContextLengthError: the prompt leaves no room in the context.
             CapabilityError: the chat template refuses the system prompt.
-            ValueError: the prompt has no tokens at all.
+            PromptError: the prompt is no string, or has no tokens at all: an empty one is a prompt where the tokenizer
+                puts a beginning-of-sequence token before it, or a chat template goes around it.
         """
+        check_prompt(text)
         tokens = self._prompt_tokens(text)
         if not tokens:
-            raise ValueError(
+            raise PromptError(
                 f"the prompt {text!r} has no tokens, and {self.name!r} has no beginning-of-sequence token to start "
                 "from; give it some text"
             )

@@ -13,6 +13,7 @@ from pyro_llm.errors import ModelFolderError
 from pyro_llm.lm.pretrained import (
     LOADING_FAILURES,
     check_hub_id,
+    check_name,
     floating_type,
     local_folder,
     placement,
@@ -31,6 +32,7 @@ def load_lm(
     memory_budget: int | None = None,
     device_map: str | Mapping[str, Any] | None = None,
     quantization_config: Any = None,
+    compile: bool | str = False,
 ) -> HFLanguageModel:
     """Load a language model.
 
@@ -46,12 +48,13 @@ def load_lm(
             see transformers. Needs accelerate.
         quantization_config: for transformers, a `BitsAndBytesConfig` say; the package that it names must be installed.
             A checkpoint that is quantised already needs none.
+        compile: compile the token loop's pass; see `HFLanguageModel`.
 
     Raises:
         UnknownModelError: there is no such model, or the hub cannot be reached.
         ModelFolderError: the folder or file holds no causal language model that can be loaded.
         CapabilityError: the model cannot be run with rows that fork and are resampled.
-        OptionError: both a device and a device map are given.
+        OptionError: both a device and a device map are given, or there is no such way to compile.
         MissingExtraError: a device map is given, and accelerate is not installed.
         ValueError: the dtype is unknown.
 
@@ -59,6 +62,7 @@ def load_lm(
         >>> load_lm("abacus").prompt("3 + 4").batch_shape
         torch.Size([])
     """
+    check_name(name)
     from pyro_llm import zoo
     from pyro_llm.lm.huggingface import HFLanguageModel
 
@@ -74,7 +78,8 @@ def load_lm(
         model, tokenizer = _load(str(name), options)
     if device is not None:
         model = model.to(torch.device(device))
-    return HFLanguageModel(model, tokenizer, system_prompt=system_prompt, name=str(name), memory_budget=memory_budget)
+    options = {"system_prompt": system_prompt, "memory_budget": memory_budget, "compile": compile}
+    return HFLanguageModel(model, tokenizer, name=str(name), **options)
 
 
 def _load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -105,6 +105,12 @@ def gemma3_lm() -> HFLanguageModel:
 
 
 @pytest.fixture
+def any_model() -> Callable[[str], PreTrainedModel]:
+    """Makes the model of an architecture."""
+    return tiny_model
+
+
+@pytest.fixture
 def llama_model() -> PreTrainedModel:
     return tiny_model("llama")
 

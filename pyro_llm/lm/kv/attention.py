@@ -32,7 +32,7 @@ class SharedPromptPass:
     """
 
     def __init__(self, rows: KVRows, length: int) -> None:
-        self._rows, self._length, self._used = rows, length, rows.used
+        self.rows, self._length, self._used = rows, length, rows.used
         self._biases: dict[object, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
@@ -48,7 +48,7 @@ class SharedPromptPass:
         Returns:
             Shape `[rows, heads, length, value_dim]`.
         """
-        window = self._rows.cache.kinds[layer].window
+        window = self.rows.cache.kinds[layer].window
         rows, heads, length, head_dim = query.shape
         grouped = (query * scaling).reshape(rows, key.shape[1], -1, length, head_dim)
         # Slots and tokens before these are outside the window of every query of the pass.
@@ -58,7 +58,7 @@ class SharedPromptPass:
         results = []
         for block, here in self._pieces(heads * length * key.shape[2], heads * length):
             part = _own(grouped[here], key[here], value[here], None if bias is None else bias[here])
-            seen = 0 if window is None else max(0, block.length + self._used - self._rows.latest_start + 1 - window)
+            seen = 0 if window is None else max(0, block.length + self._used - self.rows.latest_start + 1 - window)
             if seen < block.length:
                 keys, values = block.keys[layer][:, seen:], block.values[layer][:, seen:]
                 masked = self._prompt_bias(block, here, seen, window)
@@ -79,7 +79,7 @@ class SharedPromptPass:
     def _pieces(self, own: int, a_token: int) -> Iterator[tuple[PromptBlock, slice]]:
         """Neighbouring rows of one prompt, as many as may have their scores held at once."""
         begin = 0
-        for span in self._rows.prompts:
+        for span in self.rows.prompts:
             end = begin + span.rows
             step = span.rows if self._length == 1 else max(1, _LARGEST_SCORES // (own + a_token * span.block.length))
             while begin < end:
@@ -89,7 +89,7 @@ class SharedPromptPass:
 
     def _own_bias(self, first: int, window: int | None) -> Tensor | None:
         """What is added to the scores of own slots. `[rows, length, slots]`; None where nothing is masked."""
-        rows, end = self._rows, self._used + self._length
+        rows, end = self.rows, self._used + self._length
         if self._length == 1:
             if rows.latest_start <= first:
                 return None
@@ -109,13 +109,13 @@ class SharedPromptPass:
             return None
         key = (window, rows.start, rows.stop)
         if key not in self._biases:
-            starts = self._rows.starts[rows, None, None]
+            starts = self.rows.starts[rows, None, None]
             position = block.length + self._slots(self._used, self._used + self._length).unsqueeze(-1) - starts
             self._biases[key] = _bias(self._slots(seen, block.length) > position - window)
         return self._biases[key]
 
     def _slots(self, begin: int, end: int) -> Tensor:
-        return torch.arange(begin, end, device=self._rows.starts.device)
+        return torch.arange(begin, end, device=self.rows.starts.device)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from pyro_llm.lm.kv.attention import SharedPromptPass
+from pyro_llm.lm.kv.compiled import COMPILED, attend
 from pyro_llm.lm.kv.layers import RowCache
 
 NAME = "pyro_llm_shared_prompt"
@@ -72,6 +73,9 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """The attention function: transformers' own for every pass that is none of ours."""
     of_pass = options.pop(PASS, None)
+    if of_pass == COMPILED:
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return attend(query, key, value, module.layer_idx, scaling), None  # type: ignore[arg-type]
     if isinstance(of_pass, SharedPromptPass):
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         output = of_pass.attend(module.layer_idx, query, key, value, scaling)  # type: ignore[arg-type]

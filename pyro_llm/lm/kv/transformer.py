@@ -13,10 +13,12 @@ from transformers import PreTrainedModel
 
 from pyro_llm.errors import CapabilityError
 from pyro_llm.lm.kv.attention import SharedPromptPass
+from pyro_llm.lm.kv.compiled import COMPILED, CompiledPass, CompileOption, check_compile_option
 from pyro_llm.lm.kv.interface import PASS, Witness, switch_attention
 from pyro_llm.lm.kv.layers import layer_kinds
 from pyro_llm.lm.kv.rows import KVRows
 from pyro_llm.lm.kv.states import States
+from pyro_llm.lm.memory import RowSize
 
 
 class CachedTransformer:
@@ -27,16 +29,25 @@ class CachedTransformer:
         context_length: positions it has, or None if it names no limit.
         shared_prompts: store a prompt once for all rows, where the model's attention allows it. If not, every row holds
             its own copy and transformers computes all attention: slower, and the reference for the other.
+        compile: compile the pass over one token a row; see `CompiledPass`.
 
     Attributes:
         kinds: what its layers remember.
         recurrent: whether some layer has a state that cannot be cut back.
+        row_size: what a row takes; None as long as none has been read.
 
     Raises:
         CapabilityError: the model's memory cannot be moved from row to row, or its positions cannot be given.
     """
 
-    def __init__(self, model: PreTrainedModel, context_length: int | None, shared_prompts: bool = True) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        context_length: int | None,
+        shared_prompts: bool = True,
+        compile: CompileOption = False,
+    ) -> None:
+        check_compile_option(compile, input_device(model))
         self._model = model
         self._context_length = context_length
         options = inspect.signature(model.forward).parameters
@@ -60,6 +71,10 @@ class CachedTransformer:
         self.recurrent = any(kind.states for kind in self.kinds)
         passes_on = any(option.kind is option.VAR_KEYWORD for option in options.values())
         self._may_share = shared_prompts and passes_on and switch_attention(model)
+        self.row_size: RowSize | None = None
+        self._compiled = CompiledPass(model, compile) if compile else None
+        if compile and (self.recurrent or not self._may_share or self.is_spread):
+            raise self._not_compilable()
         self._shares: bool | None = None  # None: no prompt has shown it yet
 
     @property
@@ -111,6 +126,14 @@ class CachedTransformer:
         if self._context_length is not None:
             position_ids = position_ids.clamp(max=self._context_length - 1)  # reached by padding only
         witness: Witness | None = None
+        if rows.prompts and self._compiled is not None and length == 1 and not arguments:
+            return self._compiled(
+                SharedPromptPass(rows, length),
+                input_ids=tokens.to(self.device),
+                position_ids=position_ids.to(self.device),
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device),
+                **{PASS: COMPILED},
+            )
         if rows.prompts:
             arguments[PASS] = SharedPromptPass(rows, length)
             # Four dimensions: transformers takes it as it is, makes no mask of its own, and ours is in the pass.
@@ -136,7 +159,16 @@ class CachedTransformer:
                 states[number] = torch.where(ours, new, old)
         if witness is not None:
             self._shares = witness.shares()
+            if self._compiled is not None and not self._shares:
+                raise self._not_compilable()
         return output
+
+    def _not_compilable(self) -> CapabilityError:
+        return CapabilityError(
+            f"{type(self._model).__name__} cannot be compiled: that takes a model on one device, with shared prompts, "
+            "whose layers all have plain attention (transformers' 'sdpa') and no recurrent state. Load it without "
+            "compile=."
+        )
 
     def segments(self, lengths: Sequence[int], longest: int, fresh: bool = False) -> Iterator[tuple[int, int]]:
         """The passes in which to read rows of unequal lengths, padded on the right: from token to token.
