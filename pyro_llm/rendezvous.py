@@ -50,7 +50,12 @@ AnyRequest = TypeVar("AnyRequest", bound=Request[Any], contravariant=True)
 
 
 class Service(Protocol[AnyRequest]):
-    """Works on several requests at a time."""
+    """Works on several requests at a time.
+
+    A service that has an attribute `beside`, and it is true, takes its turns in a thread of its own, while runs and
+    other services go on: it must share nothing with them, the random number generators of the process included. With
+    `single` true too it is for one request, and forgotten after it.
+    """
 
     def admit(self, request: AnyRequest) -> None:
         """Take a request, to be worked on from the next turn on."""

@@ -36,7 +36,8 @@ class Cost:
         reward_tokens: tokens that went through reward models (0 for functions of text). Those of a pass that served
             several runs are divided among them in proportion to their texts.
         seconds: wall-clock time of the run; of runs made together, others' turns included.
-        peak_memory_bytes: keys, values and states of language models that the run held at most.
+        peak_memory_bytes: keys, values and states that language models and reward models held for the run at most. What
+            a reward model holds for several runs made together counts for each of them.
         peak_device_bytes: memory of an accelerator that this process had in use at most, weights included, since the
             run began; 0 where the device does not tell.
 
@@ -120,12 +121,23 @@ class RunScope:
     passes_on: Callable[[Cost], None] | None = field(default=None, repr=False)
     kept_from_reward: tuple[int, int] | None = field(default=None, repr=False)
     _resources: dict[int, tuple[object, object]] = field(default_factory=dict, repr=False)
+    _held: dict[int, int] = field(default_factory=dict, repr=False)
 
     def resource(self, owner: object, create: Callable[[], Resource]) -> Resource:
         """The resource that `owner` keeps in this run; `create` makes it when first asked for."""
         if id(owner) not in self._resources:
             self._resources[id(owner)] = (owner, create())  # holding the owner keeps its id its own
         return self._resources[id(owner)][1]  # type: ignore[return-value]
+
+    @property
+    def held_bytes(self) -> int:
+        """Keys, values and states that are held now, by all owners."""
+        return sum(self._held.values())
+
+    def note_held(self, owner: object, size: int) -> None:
+        """Note how many bytes an owner, which lives as long as the scope, holds now."""
+        self._held[id(owner)] = size
+        self.cost.peak_memory_bytes = max(self.cost.peak_memory_bytes, self.held_bytes)
 
     def claim(self, **amounts: int) -> None:
         """Ask for what the work that comes next will cost; whoever does it counts it when it is done.
@@ -205,10 +217,17 @@ def passes_count_for(scopes: Sequence[RunScope], claimed: bool = False) -> Itera
     try:
         with run_scope(shared):
             yield
-    finally:
+    finally:  # what has failed has been spent all the same
         for each in scopes:
             each.cost.lm_calls += shared.cost.lm_calls
             each.cost.reward_calls += shared.cost.reward_calls
+
+
+def note_held(owner: object, size: int) -> None:
+    """Note how many bytes an owner holds now for the run in progress, if there is one."""
+    scope = current_run_scope()
+    if scope is not None:
+        scope.note_held(owner, size)
 
 
 def spending_scope() -> RunScope:

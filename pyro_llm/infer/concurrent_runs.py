@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.suspended import Suspendable
-from pyro_llm.rendezvous import Request, Service
+from pyro_llm.infer.turns import Desk
+
+_PATIENCE = 0.5  # seconds until this thread looks for a signal that was sent
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,16 @@ def run_concurrently(tasks: Iterator[Task], concurrent: int) -> Iterator[Outcome
 
     One run is executed at a time. When all wait for a model, each service works on what they ask of it: a language
     model draws one token for all, say. A run whose request is done goes on at once, and its next request joins those
-    that are still worked on.
+    that are still worked on. Services that may work beside the others (a reward model on a GPU, one on another machine)
+    begin first, and are waited for when nothing else is left to do.
 
     An error of a run is in its outcome. One of `tasks` is raised when the runs in progress have come to their end.
-    Whatever ends this generator, nothing goes on after it.
+    Whatever ends this generator, no run goes on after it; a turn that a service takes beside comes to its own end.
     """
     in_progress: dict[Suspendable[Posterior], Task] = {}
     ready: deque[Suspendable[Posterior]] = deque()
-    desks: dict[Hashable, _Desk] = {}
+    desks: dict[Hashable, Desk] = {}
+    ended = Event()
     failure: Exception | None = None
     exhausted = False
     try:
@@ -69,12 +74,18 @@ def run_concurrently(tasks: Iterator[Task], concurrent: int) -> Iterator[Outcome
             if not in_progress:
                 break
             if not ready:
+                ended.clear()
+                for desk in desks.values():
+                    desk.begin()
                 ready.extend(run for desk in desks.values() for run in desk.advance())
+                if not ready and all(desk.is_idle or desk.is_beside for desk in desks.values()):
+                    ended.wait(_PATIENCE)
                 continue
             run = ready.popleft()
             run.resume()
             if run.asked is not None:
-                desks.setdefault(run.asked.key, _Desk()).take(run)
+                desks = {key: desk for key, desk in desks.items() if not desk.is_spent}
+                desks.setdefault(run.asked.key, Desk(ended)).take(run)
                 continue
             yield _outcome(in_progress.pop(run), run)
     finally:
@@ -90,33 +101,3 @@ def _outcome(task: Task, run: Suspendable[Posterior]) -> Outcome:
     if not isinstance(run.error, Exception):
         raise run.error
     return Outcome(task.index, task.problem, None, run.error)
-
-
-class _Desk:
-    """Where the requests for one service are handed in."""
-
-    def __init__(self) -> None:
-        self._service: Service[Any] | None = None
-        self._waiting: dict[Request[Any], Suspendable[Posterior]] = {}
-
-    def take(self, run: Suspendable[Posterior]) -> None:
-        """Hand in what a run has asked for."""
-        assert run.asked is not None
-        if self._service is None:
-            self._service = run.asked.create()
-        self._waiting[run.asked.request] = run
-        self._service.admit(run.asked.request)
-
-    def advance(self) -> list[Suspendable[Posterior]]:
-        """Have the service work for one turn; the runs whose requests are done."""
-        if self._service is None or not self._waiting:
-            return []
-        try:
-            self._service.advance()
-        except Exception as error:
-            self._service = None  # whatever state it is in
-            for request in self._waiting:
-                if not request.done:
-                    request.fail(error)
-        done = [request for request in self._waiting if request.done]
-        return [self._waiting.pop(request) for request in done]

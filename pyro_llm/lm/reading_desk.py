@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +19,23 @@ from pyro_llm.lm.memory import is_out_of_memory
 from pyro_llm.lm.prefixes import joined, take_prefix
 from pyro_llm.lm.state import PAD
 from pyro_llm.rendezvous import Request
-from pyro_llm.run_scope import BudgetSpent, passes_count_for, spending_scope
+from pyro_llm.run_scope import BudgetSpent, note_held, passes_count_for, spending_scope
+
+Statistic = Callable[[Tensor], Tensor]
+"""Of the law of a token: from log-probabilities, `[..., vocabulary_size]`, to numbers, `[...]`."""
 
 
 class ReadRequest(Request[Tensor]):
-    """Tokens that are to be read after each row of a prefix; the answer is their log-probability, float64 `[rows]`.
+    """Tokens that are to be read after each row of a prefix; the answer is a number for each, float64 `[rows, length]`.
+
+    It is the token's log-probability, or what the desk's statistic makes of its law; 0 at padding.
 
     Args:
         decoder: of the run that asks.
         prefix: at least one row.
         continuation: at least one token a row, padded on the right with `PAD`. Shape `[rows, length]`.
         closed: rows that nothing will follow, so that their last token need not be read. Shape `[rows]`.
-        scored: whether the log-probability is wanted; if not, the answer is 0.
+        scored: whether these numbers are wanted; if not, they are 0.
     """
 
     def __init__(
@@ -40,7 +46,11 @@ class ReadRequest(Request[Tensor]):
         self.scored = scored
         self.scope, self.step = spending_scope(), object()
         self.begun = 0
-        self.log_prob = torch.zeros(len(prefix), dtype=torch.float64, device=prefix.tokens.device)
+        self.values = torch.zeros(continuation.shape, dtype=torch.float64, device=continuation.device)
+
+    def note_held(self, reading: int) -> None:
+        """Note what the run holds: what its decoder has stored, and bytes of rows that are being read."""
+        self.context.run(note_held, self.decoder, self.decoder.kv_bytes() + reading)
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,11 @@ class ReadingDesk:
     Args:
         lm: the language model.
         decoding: by which tokens are scored.
+        statistic: what is computed of the law of each token, in place of the token's log-probability.
     """
 
-    def __init__(self, lm: LanguageModel, decoding: Decoding) -> None:
-        self._lm, self._decoding = lm, decoding
+    def __init__(self, lm: LanguageModel, decoding: Decoding, statistic: Statistic | None = None) -> None:
+        self._lm, self._decoding, self._statistic = lm, decoding, statistic
         self._waiting: deque[ReadRequest] = deque()
 
     def admit(self, request: ReadRequest) -> None:
@@ -109,14 +120,15 @@ class ReadingDesk:
             request.begun += len(group.rows)
             if request.begun == len(request.prefix):
                 self._waiting.remove(request)
-                request.settle(request.log_prob)
+                request.settle(request.values)
 
     def _groups(self) -> list[_Group]:
         """The rows to be read now."""
         groups: list[_Group] = []
         rows = row_bytes = 0
+        more = max((request.continuation.shape[-1] for request in self._waiting), default=0)  # slots of every row
         for request in self._waiting:
-            decoder, more = request.decoder, request.continuation.shape[-1]
+            decoder = request.decoder
             row_bytes = max(row_bytes, request.context.run(decoder.row_bytes, request.prefix, more))
             room = max(decoder.memory.rows_that_fit(row_bytes) - rows, 0 if rows else 1)
             end = min(len(request.prefix), request.begun + room)
@@ -138,19 +150,28 @@ class ReadingDesk:
         )
         steps = [group.request.step for group in groups for _ in range(len(group.rows))]
         branches = groups[0].request.decoder.fork(starts, width, steps)
-        scores = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+        values = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
         with passes_count_for([group.request.scope for group in groups]):
             if any(group.request.scored for group in groups):
                 closed = torch.cat([group.closed for group in groups])
-                scores = branches.extend(tokens, closed, lambda logits: restrict(logits, self._decoding)).sum(-1)
+                values = branches.extend(tokens, closed, self._of_logits)
             else:
                 branches.read(tokens)
-        begin = 0
+        begin, held = 0, branches.kv_bytes()
         for group, count in zip(groups, read, strict=True):
             request, end = group.request, begin + len(group.rows)
             part = branches.select(range(begin, end), room=0)
             text, begun = joined(group.prefix, group.continuation), group.prefix.lengths.tolist()
+            request.note_held(held * len(group.rows) // len(tokens))
             request.context.run(request.decoder.keep, text, part, begun, ~group.closed, request.step)
-            request.log_prob[group.rows] = scores[begin:end]
+            request.note_held(0)
+            request.values[group.rows] = values[begin:end, : group.continuation.shape[-1]]
             request.scope.cost.lm_tokens_forwarded += count
             begin = end
+
+    def _of_logits(self, logits: Tensor) -> Tensor:
+        """A number for each token of the vocabulary, `[..., vocabulary_size]`: that of the given token is taken."""
+        log_probs = restrict(logits, self._decoding)
+        if self._statistic is None:
+            return log_probs
+        return self._statistic(log_probs).unsqueeze(-1).expand(logits.shape)

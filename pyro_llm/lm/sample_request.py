@@ -14,7 +14,7 @@ from pyro_llm.lm.language_model import Continuation, Prefix, SamplingKey
 from pyro_llm.lm.prefixes import joined, take_prefix
 from pyro_llm.lm.state import PAD
 from pyro_llm.rendezvous import Request
-from pyro_llm.run_scope import BudgetSpent, spending_scope
+from pyro_llm.run_scope import BudgetSpent, note_held, spending_scope
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,10 @@ class SampleRequest(Request[Continuation]):
 
     def note_peak(self, writing: int) -> None:
         """Note what the run holds now: what its decoder has stored, and bytes of rows that are being written."""
-        cost = self.scope.cost
-        cost.peak_memory_bytes = max(cost.peak_memory_bytes, self.decoder.kv_bytes() + writing)
+        self.context.run(note_held, self.decoder, self.decoder.kv_bytes() + writing)
         if self.prefix.tokens.is_cuda:
             in_use = torch.cuda.max_memory_allocated(self.prefix.tokens.device)
-            cost.peak_device_bytes = max(cost.peak_device_bytes, in_use)
+            self.scope.cost.peak_device_bytes = max(self.scope.cost.peak_device_bytes, in_use)
 
     def may_draw(self, turn: int, count: Callable[[], Tally]) -> bool:
         """Whether the budget of the run allows that each row draws a token.

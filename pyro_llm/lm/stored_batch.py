@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,13 +11,12 @@ from torch import Tensor
 
 from pyro_llm.lm.kv.rows import KVRows, take_rows
 from pyro_llm.lm.kv.slots import ROOM
+from pyro_llm.lm.memory import moment
 
 if TYPE_CHECKING:
     from pyro_llm.lm.prefix_cache import PrefixCache
 
 Key = bytes
-
-_clock = count()
 
 
 @dataclass
@@ -43,7 +41,7 @@ class StoredBatch:
     lengths: list[int]
     adopted: set[Key] = field(default_factory=set)
     lent: bool = False
-    asked: int = field(default_factory=lambda: next(_clock))
+    asked: int = field(default_factory=moment)
 
     @classmethod
     def of_rows(cls, rows: KVRows, logits: Tensor, index: dict[Key, int], lengths: list[int]) -> StoredBatch:
@@ -52,7 +50,7 @@ class StoredBatch:
 
     def touch(self) -> None:
         """Note that it has been asked for."""
-        self.asked = next(_clock)
+        self.asked = moment()
 
     def move(self, rows: KVRows, row: Mapping[int, int]) -> None:
         """Note where rows have gone, and forget the texts of those that are gone."""

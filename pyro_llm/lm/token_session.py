@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,13 +14,12 @@ from pyro_llm.lm.decoding import Decoding, restrict
 from pyro_llm.lm.failures import not_a_number
 from pyro_llm.lm.language_model import Continuation, LanguageModel, Prefix, SamplingKey
 from pyro_llm.lm.prefixes import distinct, joined, take_prefix
-from pyro_llm.lm.reading_desk import ReadingDesk, ReadRequest
+from pyro_llm.lm.reading_desk import ReadingDesk, ReadRequest, Statistic
 from pyro_llm.lm.sample_request import SampleRequest
 from pyro_llm.lm.sampling_pool import SamplingPool
 from pyro_llm.lm.state import PAD
 from pyro_llm.lm.stopping import terminator
 from pyro_llm.rendezvous import serve
-from pyro_llm.run_scope import claim, current_cost
 
 
 class TokenSession:
@@ -97,37 +95,30 @@ class TokenSession:
         return restrict(self._decoder.pending(self._decoder.starts(prefix)), decoding)
 
     @torch.no_grad()
-    def statistics(self, prefix: Prefix, continuation: Tensor, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+    def statistics(self, prefix: Prefix, continuation: Tensor, statistic: Statistic) -> Tensor:
         """A function of the law of each token of a continuation, given what precedes the token; optional in a session.
 
         Args:
             prefix: the rows.
             continuation: tokens padded on the right with `PAD`. Shape `[rows, length]`.
-            statistic: from log-probabilities, `[..., vocabulary_size]`, to numbers, `[...]`.
+            statistic: from log-probabilities, `[..., vocabulary_size]`, to numbers, `[...]`. Requests of several runs
+                for the same function are read together.
 
         Returns:
             0 at padding. float64, shape `[rows, length]`.
 
         Raises:
             ContextLengthError: a row with its continuation does not fit the context.
+            OutOfMemoryError: there is not enough memory for a single row.
         """
-        rows = len(prefix)
-        if rows == 0 or not bool((continuation != PAD).any()):
-            return torch.zeros(continuation.shape, dtype=torch.float64, device=continuation.device)
-        self._check_length(prefix, continuation.shape[-1])
-        decoding = Decoding(max_tokens=continuation.shape[-1])
-        nothing = torch.zeros(rows, dtype=torch.bool, device=continuation.device)
-
-        def spread(logits: Tensor) -> Tensor:  # so that whichever token is looked up, the statistic is found
-            return statistic(restrict(logits, decoding)).unsqueeze(-1).expand(logits.shape)
-
-        branches = self._decoder.fork(self._decoder.starts(prefix), room=continuation.shape[-1])
-        read = int((continuation != PAD).sum())
-        claim(lm_tokens_forwarded=read)
-        values = branches.extend(continuation, nothing, spread)
-        current_cost().lm_tokens_forwarded += read
-        text, begun = joined(prefix, continuation), prefix.lengths.tolist()
-        self._decoder.keep(text, branches, begun, ~nothing, step=object())
+        values = torch.zeros(continuation.shape, dtype=torch.float64, device=continuation.device)
+        chosen = (continuation != PAD).any(-1).nonzero().squeeze(-1)
+        if len(chosen):
+            prefix, tokens = take_prefix(prefix, chosen), continuation[chosen]
+            self._check_length(prefix, tokens.shape[-1])
+            still_open = torch.zeros(len(chosen), dtype=torch.bool, device=tokens.device)
+            request = ReadRequest(self._decoder, prefix, tokens, still_open)
+            values[chosen] = self._serve(request, Decoding(max_tokens=1), statistic)
         return values
 
     def _possible(self, continuation: Tensor, lengths: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
@@ -147,13 +138,14 @@ class TokenSession:
         first, inverse = distinct(joined(prefix, continuation), prefix)
         prefix, continuation, closed = take_prefix(prefix, first), continuation[first], closed[first]
         self._check_length(prefix, continuation.shape[-1])
-        log_prob = self._serve(ReadRequest(self._decoder, prefix, continuation, closed), decoding)
+        log_prob = self._serve(ReadRequest(self._decoder, prefix, continuation, closed), decoding).sum(-1)
         if bool(log_prob.isnan().any()):
             raise not_a_number(self._lm.name)
         return log_prob[inverse]
 
-    def _serve(self, request: ReadRequest, decoding: Decoding) -> Tensor:
-        return serve((ReadingDesk, id(self._lm), decoding), partial(ReadingDesk, self._lm, decoding), request)
+    def _serve(self, request: ReadRequest, decoding: Decoding, statistic: Statistic | None = None) -> Tensor:
+        desk = partial(ReadingDesk, self._lm, decoding, statistic)
+        return serve((ReadingDesk, id(self._lm), decoding, statistic), desk, request)
 
     def _check_length(self, prefix: Prefix, more: int) -> None:
         limit = self._lm.context_length

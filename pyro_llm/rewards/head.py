@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_llm.errors import CapabilityError, ContextLengthError, OptionError, RewardError
-from pyro_llm.lm.memory import is_out_of_memory
+from pyro_llm.errors import CapabilityError, ContextLengthError, RewardError
+from pyro_llm.lm.memory import Memory
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reading.batching import BatchLimits
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
@@ -56,11 +56,13 @@ class HeadReward(TextReward):
         name: for messages.
         batch_size: the most rows in one forward pass; rows of like lengths go together.
         batch_tokens: the most tokens read in one forward pass, padding included; a longer row goes alone.
-        cache_bytes: the most memory for keys and values that a run keeps from one call to the next. Beyond it, the
-            rows that were not asked for the longest are forgotten, and read anew if they come back.
+        memory_budget: bytes that keys, values and logits may take over all runs, weights and activations apart, as for
+            `HFLanguageModel`. Rows beyond it wait their turn, and what was read the longest ago is forgotten and read
+            anew if it comes back, with the same scores. None: half of what the device has free when it first reads.
 
     Raises:
-        OptionError: a limit is out of its range.
+        OptionError: a limit is out of its range, or the memory budget is no positive number of bytes.
+        OutOfMemoryError: when it scores, if there is not enough memory for a single text.
         ContextLengthError: when it scores, if a text does not fit the model's context.
         RewardError: when it scores, if a score is NaN, or there is nothing to read.
     """
@@ -75,13 +77,14 @@ class HeadReward(TextReward):
         name: str = "reward",
         batch_size: int = 64,
         batch_tokens: int = 1 << 14,
-        cache_bytes: int = 1 << 32,
+        memory_budget: int | None = None,
     ) -> None:
-        if cache_bytes < 0:
-            raise OptionError(f"cache_bytes={cache_bytes!r}: give 0, which keeps nothing, or more.")
+        from pyro_llm.lm.kv.transformer import input_device
+
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.limits, self.cache_bytes = BatchLimits(batch_size, batch_tokens), cache_bytes
-        self._memory = object()  # owns the outputs of parts in a run
+        self.limits = BatchLimits(batch_size, batch_tokens)
+        self.memory = Memory(memory_budget, input_device(model))
+        self._outputs = object()  # owns the outputs of parts in a run
 
     @property
     def context_length(self) -> int | None:
@@ -112,12 +115,29 @@ class HeadReward(TextReward):
         """Tokens that begin as all rows on a problem do; how they go on does not matter."""
         return self.encode(self.parts(Solution(problem, "", ended=False))[-1])
 
+    @property
+    def scores_beside(self) -> bool:
+        """Whether the model is on one CUDA device: its passes then go through a stream of their own."""
+        spread = len(set(getattr(self.model, "hf_device_map", {}).values())) > 1
+        return self.memory.device.type == "cuda" and torch.cuda.is_available() and not spread
+
+    def score_beside(self, items: Sequence[Solution]) -> list[float]:
+        """Log-odds, computed in a stream of their own; the host alone sees them, and waits for them."""
+        with torch.cuda.stream(self._stream):
+            return self.score(items)
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        stream = torch.cuda.Stream(self.memory.device)
+        stream.wait_stream(torch.cuda.default_stream(self.memory.device))  # in which the weights were put there
+        return stream
+
     @torch.no_grad()
     def score(self, items: Sequence[Solution]) -> list[float]:
         """Log-odds of each solution, from fp32 outputs of the head."""
         of_item = [list(self.parts(item)) for item in items]
         scope = current_run_scope()
-        known: dict[Hashable, Tensor] = {} if scope is None else scope.resource(self._memory, dict)
+        known: dict[Hashable, Tensor] = {} if scope is None else scope.resource(self._outputs, dict)
         reader = self._reader()
         for parts in self._waves(of_item, known):
             known.update(zip(parts, self._read(parts, reader), strict=True))
@@ -139,12 +159,7 @@ class HeadReward(TextReward):
         for row, part in zip(of_part, parts, strict=True):
             rows.setdefault(row, part)
         problems = {part.problem: tuple(self.encode_problem(part.problem)) for part in rows.values()}
-        try:
-            outputs = reader.last_logits(list(rows), [problems[part.problem] for part in rows.values()]).cpu()
-        except Exception as error:
-            if is_out_of_memory(error):  # what is kept between calls goes before fewer texts are tried at a time
-                reader.forget()
-            raise
+        outputs = reader.last_logits(list(rows), [problems[part.problem] for part in rows.values()]).cpu()
         place = {row: index for index, row in enumerate(rows)}
         return [outputs[place[row]] for row in of_part]
 
@@ -186,8 +201,8 @@ class HeadReward(TextReward):
 
         cached = self._cached_model
         if cached is None:
-            return WholeReader(self.model, self.tokenizer.pad_token_id or 0, self.limits)
-        reader = partial(CachedReader, cached, self.limits, self.cache_bytes, cached.device)
+            return WholeReader(self.model, self.tokenizer.pad_token_id or 0, self.name, self.limits, self.memory)
+        reader = partial(CachedReader, cached, self.name, self.limits, self.memory)
         scope = current_run_scope()
         return reader() if scope is None else scope.resource(cached, reader)
 

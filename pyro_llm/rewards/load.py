@@ -12,7 +12,7 @@ import torch
 
 from pyro_llm import zoo
 from pyro_llm.errors import OptionError
-from pyro_llm.lm.pretrained import check_hub_id, floating_type, local_folder, placement
+from pyro_llm.lm.pretrained import check_hub_id, check_name, floating_type, local_folder, placement
 from pyro_llm.rewards.remote import RemoteReward
 from pyro_llm.rewards.reward_model import TextReward
 
@@ -56,6 +56,7 @@ def load_reward(
         >>> load_reward("abacus")
         ProcessReward('abacus')
     """
+    check_name(name)
     from pyro_llm.rewards.formats import find_format, named_format
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
 

@@ -97,7 +97,20 @@ class TextReward(Reward):
     """Floating type of the log-odds."""
 
     scores_together: ClassVar[bool] = False
-    """Whether the items of several runs, made together, are best scored in one call."""
+    """Whether the items of several runs, made together, are best scored in one call, and half of them at a time where
+    memory runs out."""
+
+    @property
+    def scores_beside(self) -> bool:
+        """Whether `score` may be called in another thread, while other runs made together go on.
+
+        It shares nothing with them then: no language model of theirs, and no generator of random numbers.
+        """
+        return False
+
+    def score_beside(self, items: Sequence[Any]) -> list[float]:
+        """As `score`, called in another thread."""
+        return self.score(items)
 
     @abstractmethod
     def items(self, state: TextState) -> Sequence[Hashable]:
@@ -124,10 +137,16 @@ class TextReward(Reward):
 
     def _scored(self, items: Sequence[Any]) -> list[float]:
         claim()  # a reward that counts, but claims nothing, is not asked again when the budget is exceeded
-        score = partial(scored_in_turns, self.score)
-        if self.scores_together and is_conducted():
-            return serve((ScoringDesk, id(self)), partial(ScoringDesk, score), ScoreRequest(items))
-        return score(items)
+        beside = self.scores_beside and is_conducted()
+        score = self.score_beside if beside else self.score
+        if self.scores_together:
+            score = partial(scored_in_turns, score)
+        if not beside and not (self.scores_together and is_conducted()):
+            return score(items)
+        request = ScoreRequest(items)
+        of_all = (ScoringDesk, id(self))
+        desk = partial(ScoringDesk, score, beside=beside, single=not self.scores_together)
+        return serve(of_all if self.scores_together else (*of_all, request), desk, request)
 
 
 def distinct_texts(state: TextState) -> list[str]:

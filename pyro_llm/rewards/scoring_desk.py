@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import partial
 from typing import Any
 
 from pyro_llm.errors import OutOfMemoryError
 from pyro_llm.lm.memory import is_out_of_memory
 from pyro_llm.rendezvous import Request
-from pyro_llm.run_scope import BudgetSpent, Cost, RunScope, run_scope, spending_scope
+from pyro_llm.run_scope import BudgetSpent, Cost, RunScope, note_held, run_scope, spending_scope
 
 Score = Callable[[Sequence[Any]], list[float]]
 
@@ -28,14 +27,16 @@ class ScoringDesk:
     """Scores, in a turn, the items of all runs that wait.
 
     What the reward remembers (keys and values, say) is that of all these runs. A pass counts for each run that it
-    serves; the tokens are divided among them in proportion to their items.
+    serves; the tokens are divided among them in proportion to their items. What a failed attempt has cost counts too.
 
     Args:
         score: log-odds of items.
+        beside: whether turns may be taken beside all else; see `Service`.
+        single: whether it is for one request.
     """
 
-    def __init__(self, score: Score) -> None:
-        self._score = score
+    def __init__(self, score: Score, beside: bool = False, single: bool = False) -> None:
+        self._score, self.beside, self.single = score, beside, single
         self._scope = RunScope()
         self._waiting: list[ScoreRequest] = []
 
@@ -47,19 +48,20 @@ class ScoringDesk:
         """Score what waits; see `Service`. If that fails, each request by itself, so that only its own run fails."""
         waiting, self._waiting = self._waiting, []
         items = list(dict.fromkeys(item for request in waiting for item in request.items))
-        spent_before = copy(self._scope.cost)
-        self._scope.passes_on = partial(_claim, waiting, spent_before)
+        spent = self._scope.cost = Cost()
+        self._scope.passes_on = partial(_claim, waiting)
         try:
             with run_scope(self._scope):
                 scores = dict(zip(items, self._score(items), strict=True))
-        except BudgetSpent as spent:
-            self._count(waiting, spent_before)
+        except BudgetSpent as stop:
+            _charge(waiting, spent)
             for request in waiting:
-                if request.scope is spent.scope:
-                    request.fail(spent)
+                if request.scope is stop.scope:
+                    request.fail(stop)
             self._waiting = [request for request in waiting if not request.done]
             return
         except Exception as error:
+            _charge(waiting, spent)
             if len(waiting) == 1:
                 waiting[0].fail(error)
                 return
@@ -67,28 +69,29 @@ class ScoringDesk:
                 self._waiting = [request]
                 self.advance()
             return
-        self._count(waiting, spent_before)
+        _charge(waiting, spent)
         for request in waiting:
+            for held in (spent.peak_memory_bytes, self._scope.held_bytes):
+                request.context.run(note_held, self, held)
             request.settle([scores[item] for item in request.items])
 
-    def _count(self, waiting: Sequence[ScoreRequest], before: Cost) -> None:
-        """Count, for the runs that wait, what has been spent on them."""
-        calls = self._scope.cost.reward_calls - before.reward_calls
-        tokens = self._scope.cost.reward_tokens - before.reward_tokens
-        total, so_far = sum(len(request.items) for request in waiting), 0
-        for request in waiting:
-            share = tokens * (so_far + len(request.items)) // total - tokens * so_far // total
-            request.scope.cost.reward_calls += calls
-            request.scope.cost.reward_tokens += share
-            so_far += len(request.items)
+
+def _claim(requests: Sequence[ScoreRequest], spent: Cost) -> None:
+    """Claim, from the runs of some requests, their shares of what will have been spent; of tokens rounded up."""
+    total = sum(len(request.items) for request in requests)
+    for request in requests:
+        tokens = -(-spent.reward_tokens * len(request.items) // total)
+        request.scope.claim(reward_calls=spent.reward_calls, reward_tokens=tokens)
 
 
-def _claim(waiting: Sequence[ScoreRequest], before: Cost, spent: Cost) -> None:
-    """Claim, from the runs that wait, their shares of what will have been spent; of tokens rounded up."""
-    calls, tokens = spent.reward_calls - before.reward_calls, spent.reward_tokens - before.reward_tokens
-    total = sum(len(request.items) for request in waiting)
-    for request in waiting:
-        request.scope.claim(reward_calls=calls, reward_tokens=-(-tokens * len(request.items) // total))
+def _charge(requests: Sequence[ScoreRequest], spent: Cost) -> None:
+    """Have the runs of some requests bear what scoring them together has cost."""
+    total, so_far = sum(len(request.items) for request in requests), 0
+    for request in requests:
+        share = spent.reward_tokens * (so_far + len(request.items)) // total - spent.reward_tokens * so_far // total
+        request.scope.cost.reward_calls += spent.reward_calls
+        request.scope.cost.reward_tokens += share
+        so_far += len(request.items)
 
 
 def scored_in_turns(score: Score, items: Sequence[Any]) -> list[float]:

@@ -253,7 +253,7 @@ def test_the_engine_with_a_process_reward(llama_model, tokenizer, algorithm):
 
     def work(device):
         lm = language_model(llama_model, tokenizer, device)
-        reward = ProcessReward(copy.deepcopy(judge).to(device), tokenizer)
+        reward = ProcessReward(copy.deepcopy(judge).to(device), tokenizer, memory_budget=1 << 30)
         program = ReasoningSSM(lm, reward, max_steps=3, max_tokens=5, stop=("a", "5"))
         pyro.set_rng_seed(0)
         if algorithm == "SMC":

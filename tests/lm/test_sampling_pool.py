@@ -2,7 +2,9 @@
 
 import copy
 from contextlib import contextmanager
+from weakref import WeakSet
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -12,7 +14,9 @@ from pyro_llm.distributions import LLM
 from pyro_llm.errors import LogitsError, OptionError, OutOfMemoryError
 from pyro_llm.infer import SMC, Importance
 from pyro_llm.lm import Decoding, HFLanguageModel, SamplingKey, TableLM
+from pyro_llm.lm import memory as memory_of_models
 from pyro_llm.lm.memory import Memory, free_bytes, is_out_of_memory
+from pyro_llm.lm.reading_desk import ReadingDesk, ReadRequest
 from pyro_llm.models import PowerText
 from pyro_llm.rewards import FunctionReward
 from pyro_llm.run_scope import run_scope
@@ -193,6 +197,38 @@ class TestBoundedMemory:
         read = sum(posterior.cost.lm_tokens_forwarded for posterior in posteriors)
         assert read > sum(posterior.cost.lm_tokens_forwarded for posterior in expected), "something was read again"
 
+    def test_texts_that_are_read_in_one_pass_are_within_the_budget(self, model, tokenizer, monkeypatch):
+        """Of long texts with little to read and of short ones with much: in one pass all get slots for the most."""
+        lm, seen = HFLanguageModel(model, tokenizer), []
+        lm.memory.most_rows = 1
+        requests = []
+        torch.manual_seed(0)
+        for written, more in [(24, 1), (1, 24), (24, 2), (2, 24)]:
+            state = lm.prompt("7").append(torch.randint(3, 9, (6, written)))
+            given = torch.randint(3, 9, (6, more))
+            request = ReadRequest(lm.session()._decoder, state.prefix(), given, torch.zeros(6, dtype=torch.bool))
+            requests.append(request)
+        for request in requests:
+            request.decoder.starts(request.prefix)
+        lm.memory.most_rows, stored = None, lm.memory.stored_bytes()
+        row = lm._cached_model.row_size.bytes(24 + 24)
+        monkeypatch.setattr(lm.memory, "_budget", stored + 5 * row)
+        desk, decoder = ReadingDesk(lm, Decoding(max_tokens=30)), requests[0].decoder
+        fork = type(decoder).fork
+
+        def forked(*args, **kwargs):
+            branches = fork(*args, **kwargs)
+            seen.append((len(branches.rows), lm.memory.stored_bytes() + branches.kv_bytes()))
+            return branches
+
+        monkeypatch.setattr(type(decoder), "fork", forked)
+        for request in requests:
+            desk.admit(request)
+        while not all(request.done for request in requests):
+            desk.advance()
+        rows, held = seen[0]  # where nothing has been forgotten, to be read again within a pass
+        assert 1 < rows <= 5 and held <= lm.memory.budget
+
     def test_an_out_of_memory_error_halves_the_rows_and_goes_on(self, model, tokenizer):
         seeds = range(5)
         expected = run_alone(HFLanguageModel(model, tokenizer), seeds)
@@ -272,7 +308,7 @@ class TestBoundedMemory:
         assert more.cost.peak_memory_bytes > 3 * posterior.cost.peak_memory_bytes
 
 
-def test_budgets():
+def test_budgets(monkeypatch):
     with pytest.raises(OptionError, match="memory_budget=0"):
         Memory(0, torch.device("cpu"))
     with pytest.raises(OptionError, match="memory_budget='8GB'"):
@@ -283,6 +319,23 @@ def test_budgets():
     memory.run_out(7)
     assert [memory.rows_that_fit(bytes) for bytes in (10, 600, 5000, 0)] == [3, 1, 1, 3]
     assert is_out_of_memory(MemoryError()) and not is_out_of_memory(ValueError())
+    with pytest.raises(MemoryError) as caught:
+        np.empty(1 << 60, dtype=np.int8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+
+    def free_to(*budgets):
+        others = [Memory(budget, torch.device("cpu")) for budget in budgets]
+        mine, free = Memory(None, torch.device("cpu")), free_bytes(torch.device("cpu"))
+        return mine.budget / free, len(others)
+
+    free = free_bytes(torch.device("cpu"))
+    monkeypatch.setattr(memory_of_models, "_memories", WeakSet())
+    assert free_to()[0] == pytest.approx(0.5, rel=0.1)
+    assert free_to(free // 2)[0] == pytest.approx(0.25, rel=0.1), "half of what a model beside it has not been promised"
+    assert free_to(10 * free)[0] == pytest.approx(0.125, rel=0.1)
+    limit = type("QuotaExceeded", (MemoryError,), {})
+    assert not is_out_of_memory(limit()) and not is_out_of_memory(OutOfMemoryError("dealt with"))
 
 
 def test_nan_is_an_error_of_its_own_run_only():

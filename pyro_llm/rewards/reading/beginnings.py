@@ -9,28 +9,31 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from pyro_llm.lm.kv.prompts import PromptSpan, blocks
 from pyro_llm.lm.kv.rows import KVRows, take_rows
+from pyro_llm.lm.memory import moment
 
 _TOKEN = np.dtype(">i4")  # the order of these bytes is the order of token ids
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ReadRows:
     """Rows that have been read.
 
     Attributes:
         rows: their keys and values.
         keys: the tokens of each, see `as_key`.
+        asked: when they were stored or asked for.
     """
 
     rows: KVRows
     keys: Sequence[bytes]
+    asked: int = field(default_factory=moment)
 
 
 @dataclass(frozen=True)
@@ -49,25 +52,20 @@ class Beginning:
 
 
 class Beginnings:
-    """Stored rows of tokens, the least recently used batches forgotten beyond a bound on their bytes.
+    """Stored rows of tokens; a `Cache` that a `Memory` bounds, by having what was asked for the longest ago forgotten.
 
     In the order of token rows, the row that shares the longest beginning with a given one is a neighbour of its place:
     so one binary search finds it among any number.
-
-    Args:
-        max_bytes: of keys and values. A batch that exceeds it alone is not stored.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
         self._batches: OrderedDict[ReadRows, dict[int, int]] = OrderedDict()  # their memory; least recently used first
         self._holders: Counter[int] = Counter()  # of each piece of memory: batches share some
         self._bytes = 0
         self._sorted: list[bytes] = []
         self._stored: dict[bytes, tuple[ReadRows, int]] = {}
 
-    @property
-    def held_bytes(self) -> int:
+    def kv_bytes(self) -> int:
         """Bytes of keys and values held; what batches share is counted once."""
         return self._bytes
 
@@ -85,14 +83,13 @@ class Beginnings:
             known = self._stored.get(row[: shared * _TOKEN.itemsize])
             batch, number = known or self._begin_prompt(batch, number, shared)
         if batch in self._batches:
+            batch.asked = moment()
             self._batches.move_to_end(batch)
         return Beginning(batch, number, shared)
 
     def add(self, batch: ReadRows) -> None:
-        """Store a batch, and forget others until the bound holds."""
+        """Store a batch."""
         memory = pieces(batch.rows)
-        if sum(memory.values()) > self._max_bytes:
-            return
         self._batches[batch] = memory
         self._bytes += sum(size for piece, size in memory.items() if not self._holders[piece])
         self._holders.update(memory.keys())
@@ -100,10 +97,19 @@ class Beginnings:
             if key not in self._stored:
                 insort(self._sorted, key)
             self._stored[key] = batch, number
-        while self._bytes > self._max_bytes:
-            self._forget(*self._batches.popitem(last=False))
 
-    def _forget(self, batch: ReadRows, memory: dict[int, int]) -> None:
+    def oldest(self) -> ReadRows | None:
+        """What was stored or asked for the longest ago."""
+        return next(iter(self._batches), None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for batch in list(self._batches):
+            self.forget(batch)
+
+    def forget(self, batch: ReadRows) -> None:
+        """Store a batch no more; what others have of its memory stays."""
+        memory = self._batches.pop(batch)
         self._holders.subtract(memory.keys())
         for piece, size in memory.items():
             if not self._holders[piece]:

@@ -59,6 +59,11 @@ class RemoteReward(TextReward):
         self._client = JsonClient(url.rstrip("/") + self.endpoint.path if isinstance(url, str) else url, self.http)
         self._kept: dict[Item, float] = {}
 
+    @property
+    def scores_beside(self) -> bool:
+        """True: what other runs made together do need not wait for the server."""
+        return True
+
     def items(self, state: TextState) -> list[Item]:
         """Problem and text since the prompt."""
         return [Item(state.prompt, text) for text in distinct_texts(state)]
@@ -92,7 +97,7 @@ class RemoteReward(TextReward):
     def _keep(self, scores: dict[Item, float]) -> None:
         self._kept |= scores
         for item in list(self._kept)[: max(0, len(self._kept) - self.max_kept)]:
-            del self._kept[item]
+            self._kept.pop(item, None)  # another run's thread may have been first
 
     def _error(self, batches: Sequence[Sequence[Item]], reason: Exception, kept: int) -> RemoteRewardError:
         texts = tuple(item.text for item in chain.from_iterable(batches))

@@ -92,3 +92,25 @@ def test_errors(lm, monkeypatch):
     with pytest.raises(CapabilityError, match="take 'mean_log_prob'"):
         ConfidenceReward("self_certainty")(state)
     assert ConfidenceReward("mean_log_prob")(state).item() == pytest.approx(logit(0.5), abs=1e-9)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_rows_take_turns_within_the_memory_budget(measure):
+    torch.manual_seed(4)
+    config = LlamaConfig(
+        vocab_size=1024, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    model, tokenizer = LlamaForCausalLM(config), AutoTokenizer.from_pretrained(zoo.path("abacus", "lm"))
+    lm, bounded = HFLanguageModel(model, tokenizer), HFLanguageModel(model, tokenizer, memory_budget=1)
+    rows, reward = torch.randint(8, 1000, (5, 9)), ConfidenceReward(measure)
+    expected = reward(lm.prompt("3 + 4").append(rows))
+    sizes = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[0]), with_kwargs=True
+    )
+    with run_scope() as scope:
+        torch.testing.assert_close(reward(bounded.prompt("3 + 4").append(rows)), expected)
+    hook.remove()
+    assert set(sizes) == {1} and bounded.memory.stored_bytes() == 0
+    assert scope.cost.peak_memory_bytes > 0 and scope.cost.lm_tokens_forwarded == 0 < scope.cost.reward_tokens

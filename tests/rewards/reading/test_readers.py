@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from pyro_llm import zoo
+from pyro_llm.errors import OptionError, OutOfMemoryError
 from pyro_llm.infer import SMC
 from pyro_llm.lm import PAD, load_lm
+from pyro_llm.lm.memory import unique_bytes
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import load_reward
 from pyro_llm.rewards.head import Solution
@@ -112,9 +114,9 @@ def test_runs_share_nothing_and_texts_with_equal_tokens_are_read_once(rewards_of
     assert costs == [len(reward.encode(solutions[0]))] * 2
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 20_000, 10**9])
-def test_forgotten_texts_are_read_anew(rewards_of, letter_lm, fresh, cache_bytes):
-    reward = rewards_of("llama", batch_size=2, cache_bytes=cache_bytes)
+@pytest.mark.parametrize("memory_budget", [1, 40_000, 10**9])
+def test_forgotten_texts_are_read_anew(rewards_of, letter_lm, fresh, memory_budget):
+    reward = rewards_of("llama", batch_size=2, memory_budget=memory_budget)
     with run_scope() as scope:
         for state in random_steps(letter_lm, random.Random(3)):
             torch.testing.assert_close(reward(state), expected(reward, fresh, state), rtol=0, atol=TOLERANCE)
@@ -122,7 +124,7 @@ def test_forgotten_texts_are_read_anew(rewards_of, letter_lm, fresh, cache_bytes
     with run_scope() as roomy:
         for state in random_steps(letter_lm, random.Random(3)):
             unbounded(state)
-    assert (scope.cost.reward_tokens > roomy.cost.reward_tokens) == (cache_bytes < 10**9)
+    assert (scope.cost.reward_tokens > roomy.cost.reward_tokens) == (memory_budget < 10**9)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,7 @@ def test_a_problem_is_stored_once_where_the_attention_allows_it(rewards_of, arch
         beginnings = reward._reader()._beginnings
         layers, heads, head_dim = reward.model.config.num_hidden_layers, 2, 8
         problem = len(reward.encode(solutions[0]._replace(text=""))) * 2 * 4 * layers * heads * head_dim
-        held = beginnings.held_bytes
+        held = beginnings.kv_bytes()
     assert copies * 0.9 < held / problem < copies + 5
 
 
@@ -169,13 +171,108 @@ def test_what_is_kept_goes_when_memory_runs_out(rewards_of, letter_lm, fresh, mo
         states = list(random_steps(letter_lm, random.Random(0), steps=4))
         reward(states[0])
         reader = reward._reader()
-        forward, kept = reader._model.forward, reader._beginnings.held_bytes
+        forward, kept = reader._model.forward, reader._beginnings.kv_bytes()
         assert kept > 0
 
         def scarce(*args):
-            if reader._beginnings.held_bytes >= kept:
+            if reader._beginnings.kv_bytes() >= kept:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return forward(*args)
 
         monkeypatch.setattr(reader._model, "forward", scarce)
         torch.testing.assert_close(reward(states[1]), expected(reward, fresh, states[1]), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_an_out_of_memory_error_halves_the_rows_and_goes_on(rewards_of, letter_lm, fresh, architecture):
+    reward = rewards_of(architecture)
+    failures = []
+
+    def fail(_, args, kwargs):
+        tokens = kwargs.get("input_ids", *args[:1])
+        if tokens.shape[0] > 3:
+            failures.append(tokens.shape[0])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    states = list(random_steps(letter_lm, random.Random(0), steps=5))
+    hook = reward.model.register_forward_pre_hook(fail, with_kwargs=True)
+    try:
+        with run_scope():
+            for state in states:
+                torch.testing.assert_close(reward(state), expected(reward, fresh, state), rtol=0, atol=TOLERANCE)
+        assert 1 <= len(failures) <= 3, "it learns"
+        assert reward.memory.most_rows in (2, 3)
+    finally:
+        hook.remove()
+    hook = reward.model.register_forward_pre_hook(lambda *_: fail(None, (), {"input_ids": torch.empty(4, 1)}))
+    try:
+        with pytest.raises(OutOfMemoryError, match=f"'{architecture}' to go on with a single text"):
+            reward(states[0])
+    finally:
+        hook.remove()
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The rows of each pass of a cached reader, and the bytes that were held in it: what is stored, rows and logits."""
+    seen = []
+
+    def watch(reader):
+        forward = reader._model.forward
+
+        def watched(kept, tokens, begin):
+            output = forward(kept, tokens, begin)
+            stored = [tensor for batch in reader._beginnings._batches for tensor in batch.rows.tensors()]
+            seen.append((len(tokens), unique_bytes([*stored, *kept.tensors(), output.logits])))
+            return output
+
+        monkeypatch.setattr(reader._model, "forward", watched)
+        return seen
+
+    return watch
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_no_pass_holds_more_than_the_memory_budget(rewards_of, letter_lm, fresh, passes, architecture):
+    """Of two rows at least: one is always read, beside what is stored, which has half of the budget."""
+    states = list(random_steps(letter_lm, random.Random(1), steps=5))
+    unbounded = rewards_of(architecture)
+    unbounded(states[0])
+    longest = max(len(unbounded.encode(item)) for state in states for item in unbounded.items(state))
+    row, held_at_most = unbounded._cached_model.row_size.bytes(longest, longest), []
+    for rows in (2, 3, 4, 1000):
+        bounded = rewards_of(architecture, memory_budget=rows * row)
+        with run_scope() as scope:
+            seen = passes(bounded._reader())
+            for state in states:
+                torch.testing.assert_close(bounded(state), expected(bounded, fresh, state), rtol=0, atol=TOLERANCE)
+            held = bounded.memory.stored_bytes()
+        held_at_most.append(max(held for _, held in seen))
+        assert held_at_most[-1] <= rows * row
+        assert 0 < scope.cost.peak_memory_bytes <= held_at_most[-1]
+        assert rows * row / 2 >= scope.held_bytes == held
+    assert held > 0 and held_at_most[-1] > 4 * row, "without a bound they hold more"
+
+
+def test_a_memory_budget_decides_how_many_rows_are_read_at_once(rewards_of, fresh, passes):
+    rng = random.Random(2)
+    solutions = [Solution("a.", "".join(rng.choices("abc.", k=20)), False) for _ in range(9)]  # too short to be apart
+    most = []
+    for rows in (1, 3, 1000):
+        reward = rewards_of("llama")
+        reward.score(solutions[:1])
+        shortest = min(len(reward.encode(solution)) for solution in solutions)
+        row = reward._cached_model.row_size.bytes(shortest, 0)
+        bounded = rewards_of("llama", memory_budget=(rows + 1) * row - 1)
+        with run_scope():
+            seen = passes(bounded._reader())
+            scores = bounded.score(solutions)
+        torch.testing.assert_close(scores, [fresh(reward, item) for item in solutions], rtol=0, atol=TOLERANCE)
+        most.append(max(count for count, _ in seen))
+        assert most[-1] <= rows
+    assert most == [1, 3, 9]
+
+
+def test_a_budget_that_is_none(rewards_of):
+    with pytest.raises(OptionError, match="memory_budget=0"):
+        rewards_of("llama", memory_budget=0)
