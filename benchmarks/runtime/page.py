@@ -49,7 +49,9 @@ READING = """\
 - **Memory** is the most bytes of distinct tensors that the model's sessions and the cache in use hold after any forward
   pass, room not yet written included. The prompt and each particle's own 128 tokens, stored once, bound it at 13.6.
 - **`SMCFilter`** keeps the last state only; ours also keeps whole paths, their ancestry and the evidence. The means of
-  both are checked against the Kalman filter.
+  both are checked against the Kalman filter. What bounds ours is Pyro's own handling of two sites a step, which both
+  pay; resampling takes about a quarter of the time, log-probabilities a seventh, paths and history at the end a tenth,
+  and watching the generators of random numbers a twelfth.
 """
 
 GROWTH = """\
@@ -66,11 +68,33 @@ exact in any precision: a text's weight uses the log-probabilities that it was d
 `quantize_dynamic` of the linear layers, on a CPU. It is no option of `load_lm`: on the embedded model it saves little
 time and is wrong by nats, and torch is about to remove it. A model so quantised can be handed to `HFLanguageModel`, and
 what transformers quantises itself is asked for by `load_lm(..., quantization_config=...)`.
+"""
 
-`torch.compile` is no option either. With inductor on a CPU core, SMC over a Qwen2 of hidden size 128 and 2 layers
-(N=16, prompt 64, 4 steps of 8 tokens) took 60 seconds to compile 4 graphs and was then 1.1 to 1.4 times faster, with
-the same texts; but when texts end at different places, shared prompts ask for more graphs than the 8 that torch allows
-a function.
+COMPILATION = """\
+### Compilation
+
+`load_lm(..., compile=True)` compiles the pass of the token loop, one token a row, as one graph of all the model but its
+attention. The attention is one opaque operator, which finds the rows and their slots by itself: a graph that saw them
+would be made anew for other numbers of prompts, other starts and other room, and a ragged run soon asked for more
+graphs than the 8 that torch allows a function. So there is one graph for a single row and one for any number of rows.
+Prompts and given texts are read uncompiled, and the reward model is not compiled, since it reads steps of any length.
+
+With inductor on one thread of a busy CPU, the first run of SMC with N=32 on a prompt of 256 tokens, 8 steps of 16,
+took 33 seconds, compilation included; later ones were 1.04 times as fast as uncompiled (0.83 to 1.24 over 5 turns) over
+a Qwen2 of hidden size 128 and 2 layers. At hidden size 256 and 6 layers it was 69 seconds, then 1.06 times (0.75 to
+1.13). Both ranges hold 1: no gain on a CPU is shown, so it is off by default. `python -m benchmarks.compiled_pass`
+measures it. With `"reduce-overhead"` torch records CUDA graphs of what lies between the attentions (the operator is
+marked as unsafe for them, as its slots grow and move). Neither has ever run on a GPU.
+
+### Overlap
+
+Within a run the data forbid that the reward model reads while the language model writes: what is scored has just been
+written, and what is written next descends from what the scores let live. Between the runs of `run_each` nothing
+forbids it. There a reward model on a CUDA device scores in a thread and a stream of its own, and a remote one in a
+thread, while the language model draws for the other runs. Texts go in and scores come out through the host, so that
+no tensor is used in two streams. On a CPU, where both would want the same cores, they take turns. This has never run on
+a GPU: what is tested, on a CPU, is the order of events, with a reward that waits in its thread while the language model
+draws. Its gain is not known.
 """
 
 
@@ -89,6 +113,8 @@ def render(results: Mapping[str, Mapping[str, Comparison]]) -> str:
             parts.append(GROWTH.format(bare=ordered["growth"].details["steps"]["bare_exponent"]))
         if "precision" in ordered:
             parts.append(f"{PRECISION}\n{precision.table(ordered['precision'])}\n")
+        if device == "cpu":
+            parts.append(COMPILATION)
     return "\n".join([*parts, READING])
 
 
