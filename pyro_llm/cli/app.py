@@ -1,22 +1,17 @@
-"""The commands and their options. What they need is imported when they run, so that `--help` comes at once."""
+"""The program `pyro-llm` and its commands. What they need is imported when they run, so that `--help` comes at once."""
 
 from __future__ import annotations
 
-import secrets
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from pyro_llm.cli.budget import read_budget
 from pyro_llm.cli.console import errors, show_version
-from pyro_llm.cli.options import SolveOptions
-from pyro_llm.cli.study_commands import bench, bench_report
+from pyro_llm.cli.reward_commands import calibrate, models, review
+from pyro_llm.cli.solve_command import report, solve
+from pyro_llm.cli.study_commands import bench, bench_check, bench_report
 from pyro_llm.errors import PyroLLMError
-
-if TYPE_CHECKING:
-    from pyro_llm.rewards import Calibration
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -57,250 +52,14 @@ def common(
     """Language models as Pyro distributions: answers as posteriors."""
 
 
-MODEL, INFERENCE, OUTPUT = "Model", "Inference", "Output"
-
-
-@app.command()
-def solve(
-    problem: Annotated[str | None, typer.Argument(help="The problem. Or give a file of problems with --file.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(help='Problems as JSONL: "problem", optional "id" and "answer" (to count right ones).'),
-    ] = None,
-    lm: Annotated[
-        str,
-        typer.Option(
-            help="Language model: an embedded one, a Hugging Face id, a folder, a .gguf file.", rich_help_panel=MODEL
-        ),
-    ] = "abacus",
-    reward: Annotated[
-        str,
-        typer.Option(
-            help="Process reward model: an embedded one, a Hugging Face id, a folder, the address of a server.",
-            rich_help_panel=MODEL,
-        ),
-    ] = "abacus",
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="Calibrate the reward by this file of `pyro-llm calibrate`.", rich_help_panel=MODEL),
-    ] = None,
-    max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a solution.", rich_help_panel=MODEL)] = 12,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a step.", rich_help_panel=MODEL)] = 32,
-    temperature: Annotated[float, typer.Option(help="Of the language model, above 0.", rich_help_panel=MODEL)] = 1.0,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Draw tokens from the likeliest that make up this share.", rich_help_panel=MODEL
-        ),
-    ] = 1.0,
-    top_k: Annotated[
-        int, typer.Option(min=0, help="Draw tokens from this many likeliest; 0: from all.", rich_help_panel=MODEL)
-    ] = 0,
-    stop: Annotated[
-        str, typer.Option(help=r"String that ends a step; \n is a newline, \t a tab.", rich_help_panel=MODEL)
-    ] = r"\n",
-    device: Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, ...", rich_help_panel=MODEL)] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Floating type of the weights; by default the checkpoint's.", rich_help_panel=MODEL),
-    ] = None,
-    particles: Annotated[int, typer.Option(min=1, help="Particles of each run.", rich_help_panel=INFERENCE)] = 64,
-    runs: Annotated[
-        int, typer.Option(min=1, help="Independent runs; their spread gives the error bars.", rich_help_panel=INFERENCE)
-    ] = 4,
-    ess_threshold: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Resample below this share of particles: 0 never, 1 always.", rich_help_panel=INFERENCE
-        ),
-    ] = 0.5,
-    concurrent: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Problems of a --file that are worked on at a time, in batches.", rich_help_panel=INFERENCE
-        ),
-    ] = 8,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ITEM=LIMIT",
-            help="What each problem may spend at most, once for each item: generations, lm_tokens, lm_tokens_sampled, "
-            "lm_tokens_forwarded, reward_tokens, reward_calls, seconds, dollars (with --prices).",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
-    prices: Annotated[
-        Path | None,
-        typer.Option(
-            help='Prices as JSON, dollars for a million tokens: {"lm_input": 0.1, "lm_output": 0.4, "reward_input": '
-            '0.1}; or for an hour: {"hour": 2}.',
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=2**32 - 1,
-            help="For the same run again; drawn and shown if not given.",
-            rich_help_panel=INFERENCE,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the posterior to this netCDF file (run.nc). With --file: results to a .jsonl file, or to a "
-            "folder together with the posteriors; what a former call finished there is not done again.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw the posterior into this file (run.png, .svg, .pdf).", rich_help_panel=OUTPUT),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a page with the answers and the genealogy of reasoning (run.html).", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-) -> None:
-    """Solve a problem, or a file of them: the posterior of the answer, its evidence, and how well it was sampled."""
-    if (problem is None) == (file is None):
-        raise typer.BadParameter("Give either a problem or --file.")
-    if problem is not None and not problem.strip():
-        raise typer.BadParameter("The problem is blank.")
-    if file is not None and (plot is not None or report is not None):
-        raise typer.BadParameter(
-            "--plot and --report show one problem; with --file, save the posteriors in a folder (--out), show those."
-        )
-    if not 0 < temperature < float("inf"):
-        raise typer.BadParameter("--temperature must be positive; for nearly greedy draws take 0.01.")
-    if top_p == 0:
-        raise typer.BadParameter("--top-p must be positive; for the likeliest token alone take --top-k 1.")
-    if not stop:
-        raise typer.BadParameter(r"--stop is empty: give the string that ends a step, \n for a newline.")
-    options = SolveOptions(
-        lm=lm, reward=reward, calibration=_calibration(calibration, reward), max_steps=max_steps,
-        max_tokens=max_tokens, temperature=temperature, top_p=top_p,
-        top_k=top_k, stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype,
-        particles=particles, runs=runs, ess_threshold=ess_threshold,
-        seed=secrets.randbelow(2**31) if seed is None else seed, seed_was_given=seed is not None,
-        budget=read_budget(budget or [], prices),
-    )  # fmt: skip
-    if file is not None:
-        from pyro_llm.cli.batch import solve_file
-
-        raise typer.Exit(solve_file(file, options, out, concurrent))
-    from pyro_llm.cli.single import solve_one
-
-    solve_one(str(problem), options, out, plot, report)
-
-
-def _calibration(path: Path | None, reward: str) -> Calibration | None:
-    if path is None:
-        return None
-    from pyro_llm.rewards import load_calibration
-
-    return load_calibration(path, reward)
-
-
-@app.command()
-def calibrate(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help='Scores of known outcome as JSONL: "log_odds" (or "score", a probability), "label" (0 or 1), and '
-            'optional "group": rows that belong together, the steps of one problem say.'
-        ),
-    ],
-    method: Annotated[
-        Literal["platt", "temperature", "isotonic", "beta"], typer.Option(help="The calibration that is fitted.")
-    ] = "platt",
-    out: Annotated[
-        Path | None, typer.Option(help="Write the calibration, fitted on all rows, to this file (calibration.json).")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw the reliability before and after into this file (.png, .svg, .pdf).")
-    ] = None,
-    reward: Annotated[
-        str | None, typer.Option(help="Name of the reward that gave the scores; `solve` then refuses it for others.")
-    ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Each is held against a fit on the others.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the bootstrap.")] = 0,
-) -> None:
-    """Calibrate a reward on scores of known outcome, and show what that changes on rows it was not fitted on."""
-    from pyro_llm.cli.calibrate import calibrate_file
-
-    calibrate_file(data, method, out, plot, reward, folds, seed)
-
-
-@app.command()
-def review(
-    run: Annotated[Path, typer.Argument(help="A posterior that `pyro-llm solve --out` wrote (run.nc).")],
-    votes: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of votes, JSONL or .csv: those in it count, each new one is appended. Default: run.votes.jsonl."
-        ),
-    ] = None,
-    rater: Annotated[str, typer.Option(help="Who votes.")] = "person",
-    count: Annotated[int, typer.Option(min=0, help="Most questions; 0: only condition on the votes in the file.")] = 5,
-    reliability: Annotated[
-        float,
-        typer.Option(help="How often voters are right, on average; known as if from 20 tests of each."),
-    ] = 0.9,
-    raters: Annotated[
-        Path | None, typer.Option(help="What is known of the voters: a file of `RaterPosterior.save`, instead.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the posterior given the votes to this netCDF file.")] = None,
-) -> None:
-    """Vote on the prefixes that tell most about the answer; the posterior given the votes."""
-    from pyro_llm.cli.review import review as review_run
-
-    review_run(run, votes, rater, count, reliability, raters, out)
-
-
-@app.command("bench-check")
-def bench_check(
-    file: Annotated[Path, typer.Argument(help="Problems with solutions and answers as JSONL, MATH500 say.")],
-    solution: Annotated[str, typer.Option(help="Field of the solution.")] = "solution",
-    answer: Annotated[str, typer.Option(help="Field of the right answer.")] = "answer",
-    id: Annotated[str, typer.Option(help="Field that names the problem.")] = "unique_id",
-) -> None:
-    """Grade a data set's own solutions against its answers, and list those that are not simply the same."""
-    from pyro_llm.cli.bench_check import check_file
-
-    raise typer.Exit(check_file(file, solution, answer, id))
-
-
-@app.command(name="report")
-def report_command(
-    run: Annotated[Path, typer.Argument(help="A posterior that `pyro-llm solve --out` or `Posterior.save` wrote.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page that is written; by default run.html beside run.nc.")
-    ] = None,
-) -> None:
-    """Write the report of a saved posterior: one page that works offline, with the genealogy of its reasoning."""
-    from pyro_llm.cli.outputs import check_outputs, tell_written
-    from pyro_llm.infer import Posterior
-
-    out = run.with_suffix(".html") if out is None else out
-    check_outputs(report=out)
-    Posterior.load(run).report(out)
-    tell_written("Report", out)
-
-
-@app.command()
-def models() -> None:
-    """Show the embedded models with their measured figures."""
-    from pyro_llm.cli.cards import show_cards
-
-    show_cards()
-
-
+app.command()(solve)
+app.command()(report)
+app.command()(calibrate)
+app.command()(review)
+app.command()(models)
 app.command()(bench)
 app.command()(bench_report)
+app.command()(bench_check)
 
 
 def main() -> None:

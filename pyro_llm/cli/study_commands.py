@@ -1,4 +1,4 @@
-"""The commands that compare algorithms: `bench` runs a study, `bench-report` reports one."""
+"""The commands that compare algorithms: `bench` runs a study, `bench-report` reports one, `bench-check` its grader."""
 
 from __future__ import annotations
 
@@ -66,3 +66,15 @@ def bench_report(
     from pyro_llm.cli.bench import report_bench
 
     report_bench(folder, cost)
+
+
+def bench_check(
+    file: Annotated[Path, typer.Argument(help="Problems with solutions and answers as JSONL, MATH500 say.")],
+    solution: Annotated[str, typer.Option(help="Field of the solution.")] = "solution",
+    answer: Annotated[str, typer.Option(help="Field of the right answer.")] = "answer",
+    id: Annotated[str, typer.Option(help="Field that names the problem.")] = "unique_id",
+) -> None:
+    """Grade a data set's own solutions against its answers, and list those that are not simply the same."""
+    from pyro_llm.cli.bench_check import check_file
+
+    raise typer.Exit(check_file(file, solution, answer, id))

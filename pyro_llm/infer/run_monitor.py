@@ -54,6 +54,8 @@ class RunMonitor:
         history = population.history()
         thresholds = self._thresholds
         found = indifferent_steps(history.log_factor, history.ancestors, thresholds.tolerance, thresholds.certainty)
+        if not history.log_factor.any():
+            return  # factors of exactly 1 may be those of constraints, which all particles have met so far
         alike = (found.equal | found.certain)[found.compared]
         if alike.numel() and float(alike.double().mean()) >= INDIFFERENT:
             certain = bool(found.certain[found.compared].all())

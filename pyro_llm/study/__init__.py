@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyro_llm.study.results import Results, tabulate
     from pyro_llm.study.rows import Row
     from pyro_llm.study.runner import Study, read_study, run_study
-    from pyro_llm.study.scaling_rate import scaling_rate
+    from pyro_llm.study.scaling import scaling_rate
     from pyro_llm.study.summary import summarise
     from pyro_llm.study.yaml_file import read_yaml
 
@@ -36,7 +36,7 @@ _HOME = {
     "read_study": "runner",
     "read_yaml": "yaml_file",
     "run_study": "runner",
-    "scaling_rate": "scaling_rate",
+    "scaling_rate": "scaling",
     "summarise": "summary",
     "tabulate": "results",
 }

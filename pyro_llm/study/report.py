@@ -18,7 +18,7 @@ from pyro_llm.study.costs import COST_KINDS
 from pyro_llm.study.figures import page_figure
 from pyro_llm.study.plots import plot_study
 from pyro_llm.study.results import Results
-from pyro_llm.study.scaling_rate import ScalingRate, scaling_rate
+from pyro_llm.study.scaling import ScalingRate, scaling_rate
 from pyro_llm.study.summary import Line, summarise
 
 MAX_FAILURES = 50

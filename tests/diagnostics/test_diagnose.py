@@ -196,8 +196,11 @@ def test_a_ladder_with_a_gap():
 
 @pytest.mark.filterwarnings("ignore::pyro_llm.errors.UnhealthyRunWarning")
 def test_rewards_that_tell_nothing_are_found_in_chains_too():
-    posterior = solve(lambda text: 1.0, algorithm=ParticleGibbs, num_iterations=5)
+    posterior = solve(lambda text: 0.9999, algorithm=ParticleGibbs, num_iterations=5)
     assert posterior.diagnose().names == ["reward-saturated"]
+    for certain in (solve(lambda text: 1.0), solve(lambda text: 1.0, algorithm=ParticleGibbs, num_iterations=5)):
+        found = certain.diagnose()  # hard constraints that are met look like this
+        assert [(finding.name, finding.severity) for finding in found] == [("reward-saturated", "note")]
     posterior = solve(lambda text: 0.5, algorithm=ParticleGibbs, num_iterations=5)
     assert posterior.diagnose().names == ["reward-constant"]
 

@@ -35,12 +35,13 @@ def test_a_healthy_run_warns_of_nothing():
     assert told(SMC(steps(lambda x, t: -((x - 1) ** 2), num_steps=50), 32, num_runs=3)) == []
 
 
-@pytest.mark.parametrize(("value", "name"), [(0.0, "reward-saturated"), (-0.7, "reward-constant")])
+@pytest.mark.parametrize(("value", "name"), [(-1e-4, "reward-saturated"), (-0.7, "reward-constant")])
 def test_factors_that_tell_nothing_are_told_once(value, name):
     def factor(x, t):
         return torch.full_like(x, value)
 
     assert told(SMC(steps(factor, num_steps=40), 16, num_runs=2)) == [name]
+    assert told(SMC(steps(lambda x, t: torch.zeros_like(x)), 16)) == []  # a constraint that is met
     assert told(SMC(steps(factor, num_steps=4), 16)) == []  # too early to tell
     assert told(SMC(steps(factor), 4)) == []  # too few particles to expect anything of
     assert told(ParticleGibbs(steps(factor), 16, num_iterations=5)) == [name]  # once, not in each sweep
@@ -86,4 +87,4 @@ def test_it_can_be_silenced():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", UnhealthyRunWarning)
-        SMC(steps(lambda x, t: torch.zeros_like(x)), 16).run()
+        SMC(steps(lambda x, t: torch.full_like(x, -0.7)), 16).run()

@@ -63,13 +63,16 @@ def _find(case: Examination, saturated: bool, share: float, threshold: float, wh
         "the choice is that of chance" if case.is_search else "the posterior is what the program draws without rewards"
     )
     severity: Severity = "serious" if share == 1 else "warning"
+    if not bool(case.posterior.log_likelihood.any()):  # exactly 1 throughout, as hard constraints that are met
+        severity = "note"
     if saturated:
         case.find(
             "reward-saturated", severity, share, threshold,
             f"{where} every particle is accepted for certain (to 1 percent), so the reward tells none from another: "
             f"{result}.",
             "Calibrate the reward (`fit_calibration`, `reward.calibrated(...)`), soften its log-odds (a temperature), "
-            "or look whether it is given what it was trained on: prompt, step separator, format.",
+            "or look whether it is given what it was trained on: prompt, step separator, format. If factors are "
+            "hard constraints, all texts meet them, and nothing is wrong.",
         )  # fmt: skip
     else:
         case.find(

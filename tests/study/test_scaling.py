@@ -5,7 +5,7 @@ import pytest
 
 from pyro_llm.errors import OptionError
 from pyro_llm.study.results import Curve
-from pyro_llm.study.scaling_rate import Range, budget_at, scaling_rate
+from pyro_llm.study.scaling import Range, budget_at, scaling_rate
 
 BUDGETS = [1.0, 4.0, 16.0, 64.0]
 
