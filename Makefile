@@ -11,7 +11,7 @@ DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-browser report-screenshots test-real test-compile test-arviz1 mutation lint format bench \
 	bench-accuracy bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers bench-its-hub \
-	study-accuracy study-robustness study-allocation study-ablations study-small study-pages \
+	study-accuracy study-wide study-scores study-robustness study-allocation study-ablations study-small study-pages \
 	docs docs-links notebooks zoo dist clean
 
 help:  ## Show this list.
@@ -118,10 +118,12 @@ notebooks: $(VENV)/.installed-notebooks  ## Execute the notebooks and keep their
 	$(BIN)/python notebooks/execute.py
 
 # What is stored in studies/results is not run again.
-study-accuracy study-robustness study-allocation study-ablations: study-%: $(VENV)/.installed
+study-accuracy study-wide study-scores study-robustness study-allocation study-ablations: study-%: $(VENV)/.installed
 	$(BIN)/pyro-llm bench studies/$*.yaml --out studies/results/$* --workers 2
 
-study-accuracy:  ## Study (a): accuracy against budget, nine methods (45 minutes on one core).
+study-accuracy:  ## Study (a): accuracy against budget, nine methods (40 minutes on one core).
+study-wide:  ## Study (a) up to 256 generations, on fewer problems (30 minutes on one core).
+study-scores:  ## Study (a): is it the search, or its score? (10 minutes on one core)
 study-robustness:  ## Study (b): rewards that are wrong (20 minutes on one core).
 study-allocation:  ## Study (c): one budget between particles, iterations and islands (20 minutes on one core).
 study-ablations:  ## Study (d): one choice of the particle filter at a time (15 minutes on one core).

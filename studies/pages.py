@@ -1,4 +1,4 @@
-"""The pages of the documentation on the four studies, from their stored results.
+"""The pages of the documentation on the studies, from their stored results.
 
 Usage: python -m studies.pages
 
@@ -17,7 +17,7 @@ from pyro_llm.study.results import tabulate
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-STUDIES = ("accuracy", "robustness", "allocation", "ablations")
+STUDIES = ("accuracy", "wide", "scores", "robustness", "allocation", "ablations")
 
 
 def page(name: str, results: Path, images: Path) -> str:
