@@ -61,6 +61,14 @@ def test_ragged_runs_are_those_of_the_uncompiled_model_in_few_graphs(llama_model
     assert graphs.frame_count == made
 
 
+def test_distributions_are_validated_as_before(llama_model, tokenizer, graphs, monkeypatch):
+    """Torch turns validation off when it first compiles in a process; a NaN in a program would then be found late."""
+    torch._dynamo.eval_frame.TorchPatcher.patch.cache_clear()
+    SMC(program(HFLanguageModel(llama_model, tokenizer, compile=True)), 2).run("7")
+    with pytest.raises(ValueError, match="loc"):
+        pyro.distributions.Normal(torch.tensor(torch.nan), 1.0)
+
+
 @pytest.mark.compile
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor imports deprecated parts of torch
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])

@@ -8,12 +8,14 @@ alone, which is a dynamic dimension; torch makes one graph for a single row and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
@@ -81,9 +83,10 @@ class CompiledPass:
 
     def __init__(self, model: PreTrainedModel, mode: CompileOption) -> None:
         self._model, self._cache = model, _NoCache()
-        self._forward: Callable[..., Any] = torch.compile(
-            model.forward, backend=BACKEND, dynamic=True, fullgraph=True, mode=None if mode is True else str(mode)
-        )
+        with _validation_kept():
+            self._forward: Callable[..., Any] = torch.compile(
+                model.forward, backend=BACKEND, dynamic=True, fullgraph=True, mode=None if mode is True else str(mode)
+            )
 
     def __call__(self, of_pass: SharedPromptPass, **arguments: Any) -> Any:
         """What the model's forward gives; the rows' slots grow.
@@ -93,7 +96,8 @@ class CompiledPass:
         """
         token = _current.set(of_pass)
         try:
-            return self._forward(past_key_values=self._cache, use_cache=True, **arguments)
+            with _validation_kept():
+                return self._forward(past_key_values=self._cache, use_cache=True, **arguments)
         except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.BackendCompilerFailed) as error:
             raise CapabilityError(
                 f"{type(self._model).__name__} cannot be compiled as one graph ({_first_line(error)}). Load it without "
@@ -101,6 +105,16 @@ class CompiledPass:
             ) from error
         finally:
             _current.reset(token)
+
+
+@contextmanager
+def _validation_kept() -> Iterator[None]:
+    """Undo what torch does when it first compiles: it turns the validation of all distributions off."""
+    validated = Distribution._validate_args
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(validated)
 
 
 def check_compile_option(mode: object, device: torch.device) -> None:
