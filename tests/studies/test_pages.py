@@ -1,12 +1,16 @@
-"""The configurations of the four studies, and their pages."""
+"""The configurations of the studies, and their pages."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from benchmarks.its_hub_accuracy import compared
+from pyro_llm.answers import answer
 from pyro_llm.study import parse_config, read_yaml, run_study
+from pyro_llm.study.models import load_study_reward
 from pyro_llm.study.runner import plan
-from studies.pages import STUDIES, page
+from studies.pages import STUDIES, TASKS, page, page_of_gemma, page_of_its_hub
 
 FOLDER = Path(__file__).parents[2] / "studies"
 
@@ -16,6 +20,42 @@ def test_configurations_can_be_run(name):
     study = plan(parse_config(read_yaml(FOLDER / f"{name}.yaml")))
     assert study.config.name == name
     assert {one.algorithm for one in study.skipped} <= {"greedy", "DVTS", "beam search", "particle Gibbs"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_configurations_of_the_real_model(task):
+    """Each problem stands after three worked examples, and the reward accepts every one of them."""
+    pytest.importorskip("reasoning_gym")
+    config = parse_config(read_yaml(FOLDER / f"gemma_{task}.yaml"))
+    study = plan(config)
+    assert not study.skipped
+    reward = load_study_reward(config.model_dump()["reward"])
+    for problem in study.problems:
+        *examples, asked = problem.prompt.split("Question: ")[1:]
+        assert asked == f"{problem.question}\n" and len(examples) == 3
+        for example in examples:
+            solution = example.split("\n", 1)[1]
+            assert reward.probability(solution) == 1.0 and answer(solution) is not None
+
+
+def test_the_page_of_the_real_model_without_results(tmp_path):
+    made = page_of_gemma(tmp_path / "none", tmp_path)
+    assert made.count("None are stored yet: `make study-gemma`") == len(TASKS)
+
+
+def test_the_page_of_its_hub(tmp_path):
+    assert "None are stored yet: `make bench-its-hub`" in page_of_its_hub(tmp_path / "none.json")
+    right = {"pyro_llm": [1.0, 1.0, 0.0, 1.0], "its-hub": [1.0, 0.0, 0.0, 1.0]}
+    figures = compared(right, {"pyro_llm": 2.0, "its-hub": 6.0}, {"pyro_llm": 1.0, "its-hub": 5.0})
+    (tmp_path / "figures.json").write_text(json.dumps({"problems": 4, "seed": 0, "budgets": {"16": figures}}))
+    made = page_of_its_hub(tmp_path / "figures.json")
+    rows = [line for line in made.splitlines() if line.startswith("| 16 ")]
+    assert (
+        rows[0].startswith("| 16 | pyro_llm | 0.750 [")
+        and "] | 0.250 [" in rows[0]
+        and rows[0].endswith("| 0.50 | 0.25 |")
+    )
+    assert rows[1].startswith("| 16 | its-hub | 0.500 [") and rows[1].endswith("] |  | 1.50 | 1.25 |")
 
 
 def test_a_page_is_made_from_rows(tmp_path):

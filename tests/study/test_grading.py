@@ -89,6 +89,17 @@ class TestReasoningGym:
         assert grader.grade(f"({problem.answer})", problem)
         assert not grader.grade(str(target), problem)  # uses none of the numbers
 
+    def test_a_template_is_no_part_of_the_question(self):
+        """A verifier that reads the question is given it as it was asked."""
+        plain, around = (load_problems({"task": "leg_counting", "number": 1, **more})[0]
+                         for more in ({}, {"template": "Q: {problem}"}))  # fmt: skip
+        assert around.prompt == f"Q: {plain.prompt}" and around.question == plain.question == plain.prompt
+        seen = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("reasoning_gym.get_score_answer_fn", lambda task: lambda _, entry: seen.append(entry) or 1.0)
+            assert load_grader("reasoning-gym").grade("1", around)
+        assert seen[0]["question"] == plain.prompt
+
     def test_only_its_own_problems(self):
         with pytest.raises(StudyConfigError, match="'a' is of none"):
             load_grader("reasoning-gym").grade("1", Problem("?", "1", "a"))

@@ -27,9 +27,18 @@ def test_fields_of_a_file_are_named(tmp_path):
     assert load_problems(spec) == [Problem("1+1", "2", "line-1"), Problem("é", "x", "b")]
 
 
+def test_a_template_stands_around_each_problem_and_is_left_alone_otherwise():
+    plain = load_problems({"set": "abacus", "number": 2})
+    around = load_problems({"set": "abacus", "number": 2, "template": "{1 + 1}\n{problem}\nA: {}"})
+    assert [one.prompt for one in around] == [f"{{1 + 1}}\n{one.prompt}\nA: {{}}" for one in plain]
+    assert [(one.answer, one.source_id) for one in around] == [(one.answer, one.source_id) for one in plain]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        ({"set": "abacus", "template": "Q: A:"}, r"template: .*\{problem\} 0 times"),
+        ({"set": "abacus", "template": "{problem} {problem}"}, r"\{problem\} 2 times"),
         ({}, "there is none in"),
         ({"set": "abacus", "file": "x"}, "there are set, file"),
         ({"set": "abacus", "numbr": 3}, "unknown key 'numbr', did you mean 'number'"),

@@ -32,6 +32,6 @@ class ReasoningGymGrader:
                 f"grader: reasoning-gym grades its own tasks alone, and the problem {problem.source_id!r} is of none; "
                 "take `problems: {task: ...}`, or another grader."
             )
-        entry = {"question": problem.prompt, "answer": problem.answer, "metadata": dict(problem.metadata)}
+        entry = {"question": problem.question, "answer": problem.answer, "metadata": dict(problem.metadata)}
         score = package().get_score_answer_fn(problem.task)
         return decision is not None and float(score(decision, entry)) >= FULL_SCORE

@@ -20,10 +20,12 @@ class TaskProblem(Problem):
 
     Attributes:
         task: its name.
+        question: as the task asks it, without a template around it.
         metadata: of the problem, as the task gives it.
     """
 
     task: str
+    question: str
     metadata: Mapping[str, Any] = field(repr=False, compare=False)
 
 
@@ -72,6 +74,7 @@ def problems_of_task(spec: Mapping[str, Any]) -> list[Problem]:
                 answer=str(entry["answer"]),
                 source_id=f"{options.task}-{options.seed}-{index}",
                 task=options.task,
+                question=entry["question"],
                 metadata=entry["metadata"],
             )
             for index, entry in enumerate(tasks)

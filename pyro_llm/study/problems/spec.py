@@ -1,15 +1,21 @@
-"""What all sources of problems share: options that are checked, and a choice among the problems."""
+"""What all sources of problems share: options that are checked, a choice among the problems, the text around them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pyro_llm.errors import StudyConfigError
 from pyro_llm.study.advice import faults
 from pyro_llm.study.problem import Problem
+
+PLACE = "{problem}"
+"""Stands for the problem in a template."""
+
+AnyProblem = TypeVar("AnyProblem", bound=Problem)
 
 
 class ProblemSpec(BaseModel):
@@ -18,12 +24,24 @@ class ProblemSpec(BaseModel):
     Attributes:
         number: the most problems that are taken; None: all.
         start: how many are passed over first.
+        template: what the language model is given, with `{problem}` where the problem is to stand: worked examples, for
+            a model that follows no instructions. Nothing else in it is replaced.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: int | None = Field(default=None, ge=1)
     start: int = Field(default=0, ge=0)
+    template: str = PLACE
+
+    @field_validator("template")
+    @classmethod
+    def _has_a_place(cls, template: str) -> str:
+        if template.count(PLACE) != 1:
+            raise ValueError(
+                f"it has {PLACE} {template.count(PLACE)} times; write it once, where the problem is to stand"
+            )
+        return template
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Self:
@@ -37,7 +55,15 @@ class ProblemSpec(BaseModel):
         except ValidationError as error:
             raise StudyConfigError(f"problems: {faults(error, cls)}") from error
 
-    def choose(self, problems: Sequence[Problem]) -> list[Problem]:
-        """Those of the problems that the options ask for."""
+    def choose(self, problems: Sequence[AnyProblem]) -> list[AnyProblem]:
+        r"""Those of the problems that the options ask for, in their template.
+
+        Example:
+            >>> ProblemSpec(start=1, template="Q: {problem}\nA:").choose(
+            ...     [Problem("1 + 1?", "2", "a"), Problem("2 + 1?", "3", "b")]
+            ... )
+            [Problem(prompt='Q: 2 + 1?\nA:', answer='3', source_id='b')]
+        """
         end = None if self.number is None else self.start + self.number
-        return list(problems[self.start : end])
+        chosen = problems[self.start : end]
+        return [replace(one, prompt=self.template.replace(PLACE, one.prompt)) for one in chosen]
