@@ -152,7 +152,8 @@ table(posteriors)
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained", sharex=True)
 for ax, name in zip(axes, ("SMC, 4 runs", "Importance", "ParallelTempering"), strict=True):
     plot_answers(posteriors[name], ax)
-    ax.set(title=name, xlim=(0, 1.15), xlabel="posterior probability")
+    ax.set(xlim=(0, 1.15), xlabel="posterior probability")
+    ax.set_title(name, loc="left", fontsize="medium")
 
 # %% [markdown]
 # `ParallelTempering` keeps four draws, so its probabilities are quarters. Four runs of 16 particles have error bars; a
