@@ -135,15 +135,16 @@ table(posteriors)
 # %% [markdown]
 # The right answer is 91. How to read it:
 #
-# - **Decision.** What the algorithm would answer. The language model by itself tends to 38, the last number but one of the
-#   calculation: greedy decoding and the majority say so. All that follow the reward leave 38 behind.
+# - **Decision.** What the algorithm would answer. The language model by itself tends to 38, the last number but one of
+#   the calculation: greedy decoding and the majority say so. All that follow the reward leave 38 behind.
 # - **Probability**, where there is one. A search has scores, which are no probabilities, so its field is empty.
-# - **ESS.** `Importance` weighs the same 64 texts as `BestOfN`, and never resamples: of 64 particles about 10 count. SMC
-#   resampled, and 63 count. It paid with ancestors, which ESS does not see; the next notebook looks at both.
+# - **ESS.** `Importance` weighs the same 64 texts as `BestOfN`, and never resamples: of 64 particles about 10 count.
+#   SMC resampled, and 63 count. It paid with ancestors, which ESS does not see; the next notebook looks at both.
 # - **Log-evidence.** All estimate the same number, from 64 particles or fewer: the scatter is their error. For the two
 #   Markov chains it comes from the first iteration alone.
-# - **Cost.** The generations are alike, the tokens nearly so. Majority and greedy ask no reward. Chains of iterations take
-#   longer, as their batches are smaller. Seconds depend on the machine and on what else it does; the counts do not.
+# - **Cost.** The generations are alike, the tokens nearly so. Majority and greedy ask no reward. Chains of iterations
+#   take longer, as their batches are smaller. Seconds depend on the machine and on what else it does; the counts do
+#   not.
 
 # %% [markdown]
 # ## What the probabilities are made of
@@ -174,9 +175,9 @@ pd.DataFrame(counts).T.fillna(0).astype(int).sort_index(axis=1, key=lambda answe
 
 # %% [markdown]
 # How many of ten seeds decide for each answer. On this problem whatever follows the reward is right in most seeds,
-# while the majority mostly returns the language model's own mistake. More than that ten runs on one problem cannot say: 10
-# of 10 against 8 of 10 is well within chance, and on another problem the order is another. The stored studies compare the
-# algorithms on many problems, with intervals: see [spending a budget](06_spending_a_budget.ipynb).
+# while the majority mostly returns the language model's own mistake. More than that ten runs on one problem cannot say:
+# 10 of 10 against 8 of 10 is well within chance, and on another problem the order is another. The stored studies
+# compare the algorithms on many problems, with intervals: see [spending a budget](06_spending_a_budget.ipynb).
 
 # %% [markdown]
 # ## A budget that is too small
@@ -192,9 +193,9 @@ table(halved)
 
 # %% [markdown]
 # All that write 64 texts side by side have run out in the middle of all of them: no text states an answer yet, and they
-# say so, rather than guess. What the weights say of the unfinished texts is still right, and so is the evidence, that of
-# the steps made. The chains of iterations return the iterations that were complete. So the size has to fit the budget, or
-# the budget comes in portions.
+# say so, rather than guess. What the weights say of the unfinished texts is still right, and so is the evidence, that
+# of the steps made. The chains of iterations return the iterations that were complete. So the size has to fit the
+# budget, or the budget comes in portions.
 #
 # What to use? For probabilities `SMC`, with several runs for error bars, and `ParticleGibbs` where memory holds too few
 # particles; `SelfConsistency` where there is no reward; a search where one wants only its winner and trusts the reward.
