@@ -32,6 +32,7 @@ from pyro_llm.models import ReasoningSSM
 from pyro_llm.rewards import FunctionReward
 
 DAYS = 7
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # which the colour-blind can tell apart
 TOMORROW = {  # after this day: sun, rain, snow, the end
     "start": [0.4, 0.4, 0.2, 0.0],
     "sun": [0.7, 0.25, 0.05, 0.0],
@@ -206,7 +207,7 @@ with pd.option_context("display.max_colwidth", None):
 # %%
 for name, run in {"healthy": posterior, "a merciless reward": sick["a merciless reward"]}.items():
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3), layout="constrained")
-    plot_ess(run, left, run=0).set_title("")
+    plot_ess(run, left, run=0).set_title("", loc="left")
     plot_ancestry(run, right)
     figure.suptitle(f"{name}: ESS at the end {run.ess()[0]:.0f} of {run.num_particles}", x=0.01, ha="left")
 
@@ -229,7 +230,7 @@ pd.concat({name: az.summary(one, var_names=["sunny_days", "log_probability"]) fo
 # %%
 figure, axes = plt.subplots(2, 2, figsize=(11, 5), layout="constrained")
 for row, (name, one) in zip(axes, data.items(), strict=True):
-    az.plot_trace(one, var_names=["sunny_days"], axes=row[None])
+    az.plot_trace(one, var_names=["sunny_days"], axes=row[None], chain_prop={"color": COLOURS})
     row[0].set(title=f"sunny days, {name}", xlabel="sunny days of the week", ylabel="share of draws")
     row[1].set(title=f"sunny days, {name}", xlabel="iteration", ylabel="sunny days")
 

@@ -166,8 +166,8 @@ log_scores, labels = torch.tensor(log_scores, dtype=torch.float64), torch.tensor
 log_odds = log_scores - torch.log(-torch.expm1(log_scores))
 
 half = len(labels) // 2  # fitted on the first thirty of these problems, looked at on the others
-calibration = fit_calibration(log_odds[:half], labels[:half], "platt")
-print(calibration, f"from {half} judged steps")
+calibration = fit_calibration(log_odds[:half], labels[:half], "isotonic")
+print(f"fitted on {half} judged steps")
 plot_reliability(
     {"as given": log_odds[half:].sigmoid(), "calibrated": calibration(log_odds[half:]).sigmoid()}, labels[half:]
 ).figure
