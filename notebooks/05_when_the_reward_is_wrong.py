@@ -186,3 +186,23 @@ rows = {
     for label, some in mended.items()
 }
 pd.DataFrame(rows).T
+
+# %% [markdown]
+# Blue, on problems that the calibration has not seen: a score of 0.97 came from a right solution about half of the
+# time, less often than one of 0.65. That is the corruption. A calibration cannot tell the overrated from the good, for
+# they have the same score; it says that a high score means little, and the isotonic one levels the scores from there
+# on.
+#
+# What it changed here: the probabilities a little, and hardly any decision; eleven right answers or ten of sixteen do
+# not differ. Best-of-n would not change at all under `with_error`, nor under any other map that keeps the order of
+# scores: it looks at the order alone. A posterior weighs, so that what the reward is worth matters to it.
+#
+# In short:
+#
+# - Prefer what weighs to what selects, the more so the more candidates there are and the less you know of the reward.
+# - Look at what the highest scores are given to, and whether it is what you want.
+# - State the error rates that you believe in, or measure them on labelled solutions; [raters](../docs/raters.md) infers
+#   them.
+# - A majority needs no reward. If yours does not beat it on problems with known answers, leave it out.
+#
+# Next: [spending a budget](06_spending_a_budget.ipynb).
