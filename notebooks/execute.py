@@ -2,7 +2,8 @@
 
 Usage: python notebooks/execute.py [NAME ...]
 
-A notebook runs in an empty folder; it is written when all of it has run, so that a failure leaves the old one.
+A notebook runs in an empty folder, beside which are the stored studies; it is written when all of it has run, so that a
+failure leaves the old one. Of widgets, which live in a running kernel only, what stands for them is kept.
 """
 
 from __future__ import annotations
@@ -26,11 +27,18 @@ def execute(source: Path) -> nbformat.NotebookNode:
     """The executed notebook, without what changes from one execution to the next."""
     notebook = jupytext.read(source)
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
-    notebook.metadata.pop("language_info", None)
+        (Path(folder) / "studies").symlink_to(HERE.parent / "studies")
+        place = Path(folder) / "notebooks"
+        place.mkdir()
+        resources = {"metadata": {"path": str(place)}}
+        NotebookClient(notebook, timeout=300, resources=resources).execute()
+    for changing in ("language_info", "widgets"):
+        notebook.metadata.pop(changing, None)
     for index, cell in enumerate(notebook.cells):
         cell.id = f"{source.stem[:2]}-{index}"
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return notebook
 
 
