@@ -18,6 +18,8 @@ from pyro_llm.study.return_words import WORDS
 from pyro_llm.study.returns import Return, Terms, best_return, first_that_pays, returns
 
 MARKERS = "osD^vP"
+SIDE_BY_SIDE = 1.05
+"""How far the points of one algorithm stand from those of the one before, so that intervals can be told apart."""
 
 
 class ReturnViews:
@@ -65,8 +67,8 @@ class ReturnViews:
         self._draw(ax, series, self.words["return"])
         ax.axhline(terms.by_hand, color=GREY, linestyle=":", linewidth=1.2)
         ax.annotate(
-            self.words["by hand"], (1, terms.by_hand), (0, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", color=INK, fontsize="small",
+            self.words["by hand"], (0, terms.by_hand), (3, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="left", color=INK, fontsize="small",
         )  # fmt: skip
         return picture(figure, self.words["return"])
 
@@ -163,12 +165,14 @@ class ReturnViews:
 
     def _draw(self, ax: Any, series: dict[str, tuple[list[float], list[Estimate]]], ylabel: str) -> None:
         bare(ax)
-        for (label, (budgets, points)), colour, marker in zip(series.items(), COLOURS, MARKERS, strict=False):
+        styles = zip(series.items(), COLOURS, MARKERS, strict=False)
+        for index, ((label, (budgets, points)), colour, marker) in enumerate(styles):
+            places = [budget * SIDE_BY_SIDE**index for budget in budgets]
             values = [point.value for point in points]
             below = [max(point.value - point.low, 0) for point in points]
             above = [max(point.high - point.value, 0) for point in points]
             ax.errorbar(
-                budgets, values, yerr=[below, above], color=colour, marker=marker, capsize=3, elinewidth=0.9,
+                places, values, yerr=[below, above], color=colour, marker=marker, capsize=3, elinewidth=0.9,
                 label=self.names[label],
             )  # fmt: skip
         ax.set_xscale("log", base=2)

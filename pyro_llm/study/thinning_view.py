@@ -31,7 +31,7 @@ def thinning(problem: str, num_particles: int = 32, language: str = "en", seed: 
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     plot_ancestry(posterior, left)
-    left.set_title(words["lives"], loc="left", fontsize="medium")
+    left.set_title(words["lives"], loc="left", fontsize="medium", pad=18)
     left.set(xlabel=words["step"], ylabel=words["candidate"])
     plot_answers(posterior, right)
     right.set_title(words["tally"], loc="left", fontsize="medium")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pyro_llm import __version__
-from pyro_llm.errors import BudgetWarning, DeadRunWarning
+from pyro_llm.errors import BudgetWarning, DeadRunWarning, UnhealthyRunWarning
 from pyro_llm.infer import Outcome
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.study.algorithms import make_algorithm
@@ -107,10 +107,11 @@ def _came_out(outcome: Outcome, read: Any) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Runs that die, and budgets that are spent, are in the rows."""
+    """Runs that die, and budgets that are spent, are in the rows; of the health of one run in hundreds nobody reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BudgetWarning)
         warnings.simplefilter("ignore", DeadRunWarning)
+        warnings.simplefilter("ignore", UnhealthyRunWarning)
         yield
 
 
