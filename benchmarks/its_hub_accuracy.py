@@ -1,6 +1,6 @@
 """its-hub's particle filtering beside ours: the same language model and reward, problems, seeds and budgets.
 
-Usage: python -m benchmarks.its_hub_accuracy [--problems 100] [--budgets 4,16,32] [--seed 0]
+Usage: python -m benchmarks.its_hub_accuracy [--problems 40] [--budgets 4,16,32] [--seed 0]
 
 its-hub 1.2.0 calls the embedded `abacus` in this process: its language model draws one step of all texts in a batch of
 ours, and its reward scores all texts in one batch. What it sends is text, so each step reads all texts anew, as it
@@ -129,7 +129,7 @@ def compared(right: dict[str, list[float]], seconds: dict[str, float], cpu_secon
 
 
 def main(
-    problems: Annotated[int, typer.Option(min=2, max=500, help="How many of the test problems.")] = 100,
+    problems: Annotated[int, typer.Option(min=2, max=500, help="How many of the test problems.")] = 40,
     budgets: Annotated[str, typer.Option(help="Generations, with commas between them.")] = "4,16,32",
     seed: Annotated[int, typer.Option(help="Of the first problem; each has its own.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the figures are written.")] = RESULTS,

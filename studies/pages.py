@@ -32,15 +32,18 @@ def text_of(name: str) -> str:
 
 def results_of(name: str, results: Path, images: Path) -> str:
     """The figure and the table of a study, or how to make them; the figure is written into `images`."""
+    target = name.split("_")[0]
     try:
         tables = tabulate(read_study(results))
     except StudyFolderError:
-        return f"None are stored yet: `make study-{name.split('_')[0]}` makes them, `make study-pages` this page."
+        return f"None are stored yet: `make study-{target}` makes them, `make study-pages` this page."
     images.mkdir(parents=True, exist_ok=True)
     plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
     report = make_report(tables).markdown().split("\n", 1)[1].strip()
     figure = f"![Right answers by generations](images/study_{name}.svg)"
-    return f"{len(tables.problems)} problems.\n\n{figure}\n\n{report}"
+    done, whole = len(tables.problems), len(tables.study.problems)
+    number = f"{done} problems." if done == whole else f"{done} problems of {whole}; `make study-{target}` goes on."
+    return f"{number}\n\n{figure}\n\n{report}"
 
 
 def page(name: str, results: Path, images: Path) -> str:
