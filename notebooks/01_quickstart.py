@@ -77,7 +77,7 @@ posterior.marginal(pyro_llm.answer)
 # **A picture**: the answers; the effective sample size by step, which says how many particles carried weight; the
 # ancestry, which says how many of the first particles still have descendants.
 
-# %%
+# %% tags=["picture"]
 posterior.plot()
 
 # %% [markdown]

@@ -77,7 +77,7 @@ for a, p in list(agreed.marginal(pyro_llm.answer).items())[:4]:
 # reward and the language model go together, trust costs nothing.
 
 
-# %%
+# %% tags=["picture"]
 def doubtful(problem, max_steps=12):
     trust = pyro.sample("trust", dist.Beta(2.0, 2.0))
     state = lm.prompt(problem)

@@ -149,7 +149,7 @@ table(posteriors)
 # %% [markdown]
 # ## What the probabilities are made of
 
-# %%
+# %% tags=["picture"]
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained", sharex=True)
 for ax, name in zip(axes, ("SMC, 4 runs", "Importance", "ParallelTempering"), strict=True):
     plot_answers(posteriors[name], ax)

@@ -67,7 +67,7 @@ def suns(text):
 # step, that of the end included.
 
 
-# %%
+# %% tags=["picture"]
 def enumerated(reward, fn=suns):
     """The exact posterior of `fn`, and the log-evidence."""
     mass = {}

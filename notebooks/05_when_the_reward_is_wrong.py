@@ -119,7 +119,7 @@ pd.Series(rows, name="change in the share of right answers").unstack(sort=False)
 # at the end: how often has it the flaw? Beside it the share of the flaw by weight, each solution counted in proportion
 # to its score, rather than one of them taken. (The 32 solutions above, in 200 random orders.)
 
-# %%
+# %% tags=["picture"]
 counts = [1, 2, 4, 8, 16, 32]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
 for ax, name in zip(axes, ("as it is", "exploitable"), strict=True):

@@ -174,13 +174,13 @@ pd.DataFrame(
             "problems": len(one.problems),
             "algorithms": len({curve.algorithm for curve in one.curves.values()}),
             "variants": len(one.variants),
-            "largest budget": max(budget for curve in one.curves.values() for budget in curve.budgets),
+            "largest budget": int(max(budget for curve in one.curves.values() for budget in curve.budgets)),
         }
         for name, one in stored.items()
     }
 ).T
 
-# %%
+# %% tags=["picture"]
 accuracy = stored["accuracy"]
 figure, axes = plt.subplots(1, 2, figsize=(14, 5), layout="constrained", sharey=True)
 for ax, cost in zip(axes, ("generations", "total_tokens"), strict=True):

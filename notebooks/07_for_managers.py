@@ -71,7 +71,7 @@ views.accuracy()
 terms = Terms(right_value=1.0, wrong_cost=2.0, price=2.0, person_cost=0.8, threshold=0.6, length=100)
 views.verdict(terms)
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# %% jupyter={"source_hidden": true} tags=["hide-input", "picture"]
 views.value(terms)
 
 # %% [markdown]

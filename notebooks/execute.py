@@ -3,7 +3,8 @@
 Usage: python notebooks/execute.py [NAME ...]
 
 A notebook runs in an empty folder, beside which are the stored studies; it is written when all of it has run, so that a
-failure leaves the old one. Of widgets, which live in a running kernel only, what stands for them is kept.
+failure leaves the old one. Of widgets, which live in a running kernel only, what stands for them is kept. The image of
+the cell with the tag "picture" goes into the documentation, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,7 @@ from nbclient import NotebookClient
 from rich.console import Console
 
 HERE = Path(__file__).parent
+PICTURES = HERE.parent / "docs" / "images" / "notebooks"
 
 
 def execute(source: Path) -> nbformat.NotebookNode:
@@ -42,6 +45,18 @@ def execute(source: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def keep_picture(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Write the image that the documentation shows of a notebook."""
+    for cell in notebook.cells:
+        if "picture" in cell.metadata.get("tags", ()):
+            for output in cell.outputs:
+                data = output.get("data", {})
+                if "image/png" in data:
+                    (PICTURES / f"{name}.png").write_bytes(b64decode(data["image/png"]))
+                elif "image/svg+xml" in data:
+                    (PICTURES / f"{name}.svg").write_text("".join(data["image/svg+xml"]), "utf-8")
+
+
 def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all by default.")] = None) -> None:
     """Execute notebooks and write them with their outputs."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -53,6 +68,7 @@ def main(names: Annotated[list[str] | None, typer.Argument(help="Which; all by d
         whole = target.with_suffix(".ipynb.new")
         nbformat.write(notebook, whole)
         whole.replace(target)
+        keep_picture(notebook, source.stem)
         console.print(f"{target.name}: {time.perf_counter() - started:.0f} s")
 
 
