@@ -64,8 +64,8 @@ MUTANTS = (
     Mutant(
         "a missing log N",
         "ops/weights.py",
-        "return torch.logsumexp(log_weights.double(), dim) - math.log(log_weights.shape[dim])",
-        "return torch.logsumexp(log_weights.double(), dim)",
+        "return torch.where(peak.isinf(), peak, total) - math.log(log_weights.shape[dim])",
+        "return torch.where(peak.isinf(), peak, total)",
         (HIDDEN_MARKOV,),
     ),
     Mutant(
