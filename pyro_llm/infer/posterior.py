@@ -117,8 +117,8 @@ class Posterior(Weighted):
 
     @property
     def has_texts(self) -> bool:
-        """Whether the model returned a `TextState`."""
-        return self._written is not None or hasattr(self.returns, "texts")
+        """Whether the model returned a `TextState`, or a program executed once for each particle one for each."""
+        return self._written is not None or Texts.are_in(self.returns)
 
     @cached_property
     def written(self) -> Texts:

@@ -98,10 +98,13 @@ class Texts:
 
     @classmethod
     def of(cls, state: Any) -> Texts:
-        """The texts of a `TextState` of batch shape `[R, N, ...]`.
+        """The texts of a `TextState` of batch shape `[R, N, ...]`, or of an object array `[R, N]` of states.
 
-        Dimensions of plates that the state is not in have size 1, and go.
+        Dimensions of plates that the state is not in have size 1, and go. States in an array had prompts of their own,
+        being executed one by one.
         """
+        if isinstance(state, np.ndarray):
+            return cls._of_states(state)
         shape = state.texts.shape
         shape = shape[:2] if math.prod(shape[2:]) == 1 else shape
         finished = getattr(state, "finished", None)
@@ -110,6 +113,25 @@ class Texts:
             texts=state.texts.reshape(shape),
             lengths=state.lengths.cpu().numpy().reshape(shape),
             finished=None if finished is None else finished.cpu().numpy().reshape(shape),
+        )
+
+    @staticmethod
+    def are_in(returns: Any) -> bool:
+        """Whether `returns` is what `of` takes."""
+        if not isinstance(returns, np.ndarray) or returns.dtype != object or not returns.size:
+            return hasattr(returns, "texts")
+        states = list(returns.flat)
+        # Of the type: to ask a state itself would decode its texts.
+        return all(hasattr(type(state), "texts") for state in states) and len({s.lengths.shape for s in states}) == 1
+
+    @classmethod
+    def _of_states(cls, states: np.ndarray) -> Texts:
+        shape = (*states.shape, *states.flat[0].texts.shape)
+        return cls(
+            prompt=None,
+            texts=np.stack([state.texts for state in states.flat]).reshape(shape),
+            lengths=np.stack([state.lengths.cpu().numpy() for state in states.flat]).reshape(shape),
+            finished=np.stack([state.finished.cpu().numpy() for state in states.flat]).reshape(shape),
         )
 
     @property

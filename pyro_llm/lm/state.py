@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from torch import Size, Tensor
 from pyro_llm.errors import PromptError
 from pyro_llm.lm.language_model import LanguageModel, Prefix, Session
 from pyro_llm.run_scope import current_run_scope
+
+_WRITTEN_TENSOR = re.compile(r"(?<![\w.])tensor\((?:\[|[-+.\d]|nan|inf|True|False)")
 
 PAD = -1
 """Fills rows after their last token. It is no token of any vocabulary, so lengths can be read off."""
@@ -54,7 +57,7 @@ class TextState:
         """The state, of empty batch shape, right after a prompt.
 
         Raises:
-            PromptError: the prompt is no string.
+            PromptError: the prompt is no string, or has a tensor written out in it.
         """
         check_prompt(prompt)
         return cls(
@@ -228,6 +231,15 @@ def _in_this_run(reward: Any) -> tuple[object, Any]:
 
 
 def check_prompt(prompt: object) -> None:
-    """Raise PromptError for a prompt that is no string."""
+    """Raise PromptError for a prompt that is no string, or has a tensor written out in it, as f"{tensor}" does."""
     if not isinstance(prompt, str):
         raise PromptError(f"The prompt {prompt!r} is a {type(prompt).__name__}: give a string, one for all texts.")
+    written = _WRITTEN_TENSOR.search(prompt)
+    if written is not None:
+        raise PromptError(
+            f"The prompt has a tensor written out in it, {prompt[written.start() : written.start() + 40]!r}...: all "
+            "particles share one prompt, and a value that each draws for itself, as f\"{n}\" of a latent site, would be "
+            'written as a tensor of them all. Run a program whose prompt depends on a latent value with particles="scalar" '
+            "(of `SMC` or `Importance`): it is then executed once for each particle, and writes f\"{n.item()}\". "
+            "A prompt that is about tensors is to say torch.tensor(...)."
+        )

@@ -1,9 +1,14 @@
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_llm.infer import SMC
+from pyro_llm.distributions import LLM, accept
+from pyro_llm.errors import BatchedBranchError, PromptError
+from pyro_llm.infer import SMC, Importance, Posterior
+from pyro_llm.lm import load_lm
+from pyro_llm.rewards import FunctionReward
 
 ONE = torch.tensor(1.0)
 
@@ -165,3 +170,38 @@ def test_seeds(particles):
 
     first, again = (run(model, particles=particles, seed=3) for _ in range(2))
     assert torch.equal(first.returns, again.returns)
+
+
+def buying(lm, written):
+    def program():
+        n = pyro.sample("n", dist.Categorical(torch.ones(5)))
+        state = lm.prompt(f"Mia buys {written(n)} more.")
+        state = state.append(pyro.sample("step", LLM(lm, state, stop="\n", max_tokens=3)))
+        accept("accepted", FunctionReward(lambda text: 0.5), state)
+        return state
+
+    return program
+
+
+@pytest.mark.parametrize("algorithm", [SMC, Importance])
+def test_a_prompt_that_depends_on_a_latent_value(algorithm, tmp_path):
+    """Refused where all particles share one prompt; executed one by one, each has its own, and its text."""
+    lm = load_lm("abacus")
+    with pytest.raises(PromptError, match='share one prompt(.|\n)*particles="scalar"'):
+        algorithm(buying(lm, str), 4, progress=False).run()
+    with pytest.raises(BatchedBranchError, match='particles="scalar"'):
+        algorithm(buying(lm, int), 4, progress=False).run()
+    posterior = algorithm(buying(lm, int), 6, num_runs=2, particles="scalar", progress=False).run()
+    assert len(posterior.samples["n"].unique()) > 1
+    assert {state.prompt for state in posterior.returns.flat} == {
+        f"Mia buys {n} more." for n in posterior.samples["n"].unique().tolist()
+    }
+    for run, particle in np.ndindex(2, 6):
+        state = posterior.returns[run, particle]
+        assert posterior.texts[run, particle] == state.texts.item()
+        assert posterior.written.lengths[run, particle] == state.lengths
+        assert posterior.written.finished[run, particle] == state.finished
+    assert sum(posterior.marginal().values()) == pytest.approx(1)
+    posterior.save(tmp_path / "run.nc")
+    assert Posterior.load(tmp_path / "run.nc").texts.tolist() == posterior.texts.tolist()
+    assert posterior.resample(3).texts.shape == (1, 3)

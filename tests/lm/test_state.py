@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 
+from pyro_llm.errors import PromptError
 from pyro_llm.lm import PAD, SamplingKey, TableLM, TextState
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.run_scope import run_scope
@@ -166,3 +167,12 @@ def test_states_of_one_prompt_stack(lm):
 def test_texts_of_different_prompts_or_models_are_not_stacked(lm):
     with pytest.raises(ValueError, match="different language models or prompts"):
         TextState.stack([lm.prompt("one"), lm.prompt("another")])
+
+
+@pytest.mark.parametrize("value", [torch.tensor([2, 3]), torch.tensor([[0.5]]), torch.tensor([True]), torch.ones(0)])
+def test_a_prompt_with_a_tensor_written_out_is_refused(value):
+    lm = TableLM(lambda tokens: [0.5, 0.5], ["a", "."], eos_token_id=1)
+    with pytest.raises(PromptError, match="tensor written out"):
+        lm.prompt(f"Mia buys {value} more.")
+    for asked in ("What is torch.tensor([1, 2]).sum()?", "What is a tensor (of rank 2)?", "tensor(a)", f"{value.sum()}"):
+        assert lm.prompt(asked).prompt == asked
