@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pyro_llm.errors import NoTextError
+
 _LINE = re.compile(r"^[ \t]*(?:final[ \t]+)?answer[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _HASHES = re.compile(r"^[ \t]*####(.*)$", re.MULTILINE)
 _BOXED = re.compile(r"\\boxed\s*\{")
@@ -22,6 +24,9 @@ def answer(text: str) -> str | None:
     Returns:
         The answer without surrounding blanks.
 
+    Raises:
+        NoTextError: `text` is no string.
+
     Examples:
         >>> answer("47 + 48 = 95\nanswer: 95")
         '95'
@@ -32,6 +37,11 @@ def answer(text: str) -> str | None:
         >>> answer("47 + 48 = ") is None
         True
     """
+    if not isinstance(text, str):
+        raise NoTextError(
+            f"answer takes the text of a solution, a string, not the {type(text).__name__} {text!r}. Of a posterior, "
+            "`posterior.marginal(pyro_llm.answer)` reads the answer of every particle."
+        )
     for statements in (_LINE.findall(text), _boxed(text), _HASHES.findall(text)):
         for statement in reversed(statements):
             if statement.strip():

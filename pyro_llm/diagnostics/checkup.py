@@ -15,6 +15,7 @@ from pyro_llm.diagnostics.examine.rewards import examine_rewards
 from pyro_llm.diagnostics.examine.texts import examine_texts
 from pyro_llm.diagnostics.examine.weights import examine_weights
 from pyro_llm.diagnostics.storage import from_datatree
+from pyro_llm.errors import OptionError
 from pyro_llm.infer.diagnosis import Diagnosis
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.thresholds import Thresholds
@@ -40,6 +41,7 @@ def diagnose(
         thresholds: what the figures are held against.
 
     Raises:
+        OptionError: `thresholds` are no `Thresholds`.
         PosteriorFileError: the tree is not that of a posterior.
 
     Example:
@@ -55,6 +57,10 @@ def diagnose(
     """
     if isinstance(posterior, xr.DataTree):
         posterior = from_datatree(posterior)
+    if not isinstance(thresholds, Thresholds | None):
+        raise OptionError(
+            f"thresholds={thresholds!r}: give a `Thresholds`, such as pyro_llm.infer.Thresholds(ess=3), or None."
+        )
     case = Examination(posterior, thresholds or Thresholds(), functionals or {})
     for examine in (examine_weights, examine_genealogy, examine_rewards, examine_chains, examine_texts):
         examine(case)

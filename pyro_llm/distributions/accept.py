@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pyro_llm.distributions.acceptance import Acceptance
+from pyro_llm.distributions.arguments import check_state, described
 from pyro_llm.distributions.emission import EmissionFactor, EmissionName, check_emission
-from pyro_llm.errors import RewardError
+from pyro_llm.errors import OptionError, RewardError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.reward_model import RewardModel
 
@@ -45,9 +46,15 @@ def accept(
             the batch of texts, such as a `pyro.param` or a sampled value.
 
     Raises:
-        OptionError: there is no such emission, or the inverse temperature is not positive.
+        OptionError: the name is no string, `state` is no `TextState`, there is no such emission, or the inverse
+            temperature is not positive.
         RewardError: `reward` cannot be called or hashed; when it scores, if it returns NaN or a wrong shape.
     """
+    if not isinstance(name, str):
+        raise OptionError(f"accept takes the name of the site first, a string, not {described(name)}.")
+    if isinstance(reward, TextState):
+        raise OptionError("accept(name, reward, state): the reward comes before the state, and here a TextState does.")
+    check_state(state, "accept")
     try:
         hash(reward)
     except TypeError as error:

@@ -11,6 +11,7 @@ from pyro.ops.provenance import track_provenance
 from torch import Size, Tensor
 from torch.nn.functional import logsigmoid
 
+from pyro_llm.distributions.arguments import check_state
 from pyro_llm.distributions.provenance import detach_state, state_provenance
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import TextState
@@ -65,6 +66,7 @@ class Acceptance(TorchDistribution):
         state: the texts to judge. Its batch shape is that of the distribution; the event shape is empty.
 
     Raises:
+        OptionError: `state` is no `TextState`.
         RewardError: at once, if `reward` is no callable; when it scores, if it returns NaN or a wrong shape.
 
     Examples:
@@ -85,6 +87,7 @@ class Acceptance(TorchDistribution):
                 f"{reward!r} is no reward: it cannot be called. A reward maps a TextState to log-odds; "
                 "wrap a function from a text to a probability in `FunctionReward`."
             )
+        check_state(state, "Acceptance")
         self._judgement = _Judgement(reward, state)
         super().__init__(Size(state.batch_shape), Size(), validate_args=validate_args)
 

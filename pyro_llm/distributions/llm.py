@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_llm.distributions.text_distribution import TextDistribution
 from pyro_llm.distributions.token_sequence import token_sequence
 from pyro_llm.errors import ObservedTextError
-from pyro_llm.lm.decoding import Decoding
+from pyro_llm.lm.decoding import Decoding, stop_strings
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.lm.stopping import terminator
@@ -45,6 +45,7 @@ class LLM(TextDistribution):
         validate_args: whether to check values against `support`. As Pyro's validation by default.
 
     Raises:
+        OptionError: an argument is of another kind than it should be, a reward in place of a language model, say.
         ValueError: an option out of its range, or a model whose vocabulary is not that of the state.
         UnknownStopError: a stop string is empty, or one that the vocabulary cannot produce.
         ContextLengthError: when it runs the model, if a text outgrows the context.
@@ -71,7 +72,7 @@ class LLM(TextDistribution):
         top_k: int = 0,
         validate_args: bool | None = None,
     ) -> None:
-        strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
+        strings = stop_strings(stop)
         decoding = Decoding(max_tokens=max_tokens, stop=strings, temperature=temperature, top_p=top_p, top_k=top_k)
         super().__init__(lm, state, decoding, (max_tokens,), validate_args)
         if strings:

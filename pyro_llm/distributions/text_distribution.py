@@ -11,6 +11,7 @@ from pyro.distributions import TorchDistribution
 from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from torch import Size, Tensor
 
+from pyro_llm.distributions.arguments import check_language_model, check_state
 from pyro_llm.distributions.provenance import detach_state, state_provenance
 from pyro_llm.distributions.sampled import recall_log_prob
 from pyro_llm.distributions.together import draw_together, state_rows
@@ -39,8 +40,8 @@ class TextDistribution(TorchDistribution):
         event_shape: Iterable[int],
         validate_args: bool | None = None,
     ) -> None:
-        if not isinstance(state, TextState):
-            raise TypeError(f"{type(self).__name__} continues a TextState, such as lm.prompt(...), not {state!r}.")
+        check_language_model(lm, type(self).__name__)
+        check_state(state, type(self).__name__)
         if lm is not state.lm and (lm.vocabulary_size, lm.eos_token_ids) != (
             state.lm.vocabulary_size,
             state.lm.eos_token_ids,

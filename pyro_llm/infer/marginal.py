@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_llm.infer.options import check_integer
 from pyro_llm.infer.runs import evidence_of_families, spread_is_known
 
 
@@ -38,7 +39,12 @@ class Marginal(dict[Any, float]):
         self.num_runs = num_runs
 
     def most_probable(self, count: int, at_least: float = 0.0) -> list[Any]:
-        """Up to `count` values of a probability of at least `at_least`; the most probable one in any case."""
+        """Up to `count` values of a probability of at least `at_least`; the most probable one in any case.
+
+        Raises:
+            OptionError: `count` is no integer of at least 1.
+        """
+        check_integer("count", count, at_least=1)
         values = [value for value, probability in self.items() if probability >= at_least]
         return values[:count] or list(self)[:1]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyro_llm.errors import NoTextError
+from pyro_llm.errors import NoTextError, OptionError
 from pyro_llm.handlers.structures import map_structure
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def values_of(
 
     `fn` is called once for each distinct text. See `Posterior.marginal`.
     """
+    check_function(fn, posterior.samples)
     if of is not None and of not in posterior.samples:
         raise KeyError(f"There is no latent site {of!r}; there are {', '.join(map(repr, posterior.samples))}.")
     if of is None and posterior.has_texts:
@@ -55,6 +56,17 @@ def values_of(
         posterior.written  # noqa: B018 - raises
     with explained_reading(source, fn):
         return particle_values(source, (posterior.num_runs, posterior.num_particles), fn)
+
+
+def check_function(fn: Any, sites: Collection[str]) -> None:
+    """Raise OptionError for what cannot be called, the name of a site say."""
+    if fn is None or callable(fn):
+        return
+    meant = f", did you mean of={fn!r}?" if isinstance(fn, str) and fn in sites else ""
+    raise OptionError(
+        f"{fn!r} is no function of a particle's text (its return value, or its value at a site){meant or '.'} A latent "
+        f"site is named by `of`: {', '.join(map(repr, sites)) or 'there is none'}."
+    )
 
 
 @contextmanager

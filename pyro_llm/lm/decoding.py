@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -29,7 +30,7 @@ class Decoding:
 
     Raises:
         ValueError: an option is out of its range.
-        OptionError: temperature or top_p is not a number.
+        OptionError: temperature or top_p is not a number, or stop neither a string nor strings.
         UnknownStopError: a stop string is empty.
     """
 
@@ -40,7 +41,7 @@ class Decoding:
     top_k: int = 0
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        stop = stop_strings(self.stop)
         object.__setattr__(self, "stop", stop)
         if not _is_int(self.max_tokens) or self.max_tokens < 1:
             raise ValueError(f"max_tokens must be an integer of at least 1, not {self.max_tokens!r}")
@@ -112,3 +113,17 @@ def _top_p(logits: Tensor, p: float) -> Tensor:
     keep = before < p - _MASS_TOLERANCE
     keep[..., 0] = True
     return torch.zeros_like(keep).scatter(-1, order, keep)
+
+
+def stop_strings(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    """The strings that end a step: one, several, or none.
+
+    Raises:
+        OptionError: `stop` is nothing of that kind.
+    """
+    if isinstance(stop, str):
+        return (stop,)
+    try:
+        return () if stop is None else tuple(stop)
+    except TypeError as error:
+        raise OptionError(f"stop={stop!r}: give a string that ends a step, several of them, or None.") from error

@@ -121,9 +121,9 @@ class HFLanguageModel:
         Raises:
             ContextLengthError: the prompt leaves no room in the context.
             CapabilityError: the chat template refuses the system prompt.
-            PromptError: the prompt is no string, has a tensor written out in it (a value that differs between particles,
-                who share one prompt), or has no tokens at all: an empty one is a prompt where the tokenizer puts a
-                beginning-of-sequence token before it, or a chat template goes around it.
+            PromptError: the prompt is no string, has a tensor written out in it (a value that differs between
+                particles, which share one prompt), or has no tokens at all: an empty one is a prompt where the
+                tokenizer puts a beginning-of-sequence token before it, or a chat template goes around it.
         """
         check_prompt(text)
         tokens = self._prompt_tokens(text)

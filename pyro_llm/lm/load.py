@@ -54,7 +54,7 @@ def load_lm(
         UnknownModelError: there is no such model, or the hub cannot be reached.
         ModelFolderError: the folder or file holds no causal language model that can be loaded.
         CapabilityError: the model cannot be run with rows that fork and are resampled.
-        OptionError: both a device and a device map are given, or there is no such way to compile.
+        OptionError: both a device and a device map are given, or there is no such device, or way to compile.
         MissingExtraError: a device map is given, and accelerate is not installed.
         ValueError: the dtype is unknown.
 

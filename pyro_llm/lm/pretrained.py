@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,11 @@ def placement(
     """What transformers' `from_pretrained` is told of devices and quantisation.
 
     Raises:
-        OptionError: both a device and a device map are given.
+        OptionError: both a device and a device map are given, or there is no such device.
         MissingExtraError: a device map is given, and accelerate is not installed.
     """
+    if device is not None:
+        check_device(device)
     options: dict[str, Any] = {}
     if device_map is not None:
         if device is not None:
@@ -79,6 +82,17 @@ def placement(
     if quantization_config is not None:
         options["quantization_config"] = quantization_config
     return options
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise OptionError for a device that torch does not know, or that is not there."""
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
+        raise OptionError(
+            f"device={str(device)!r} cannot be used here: {first_line(error)}. Leave device out for the CPU, or run "
+            "where torch has such a device (of CUDA, where torch.cuda.is_available())."
+        ) from error
 
 
 def check_hub_id(name: str, embedded: Sequence[str]) -> None:
@@ -97,9 +111,11 @@ def check_hub_id(name: str, embedded: Sequence[str]) -> None:
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):
             HfApi().model_info(name, timeout=10.0)
     except Exception as error:  # of the hub's client, of its HTTP library, or about the form of the id
+        near = get_close_matches(name.casefold(), embedded, 1)
         raise UnknownModelError(
             f"{name!r} is not an embedded model ({', '.join(embedded)}), not a folder, and not to be had from the "
             f"Hugging Face hub either: there is no such id, or the hub cannot be reached ({first_line(error)})"
+            + (f"; did you mean {near[0]!r}?" if near else "")
         ) from error
 
 

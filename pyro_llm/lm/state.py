@@ -238,8 +238,8 @@ def check_prompt(prompt: object) -> None:
     if written is not None:
         raise PromptError(
             f"The prompt has a tensor written out in it, {prompt[written.start() : written.start() + 40]!r}...: all "
-            "particles share one prompt, and a value that each draws for itself, as f\"{n}\" of a latent site, would be "
-            'written as a tensor of them all. Run a program whose prompt depends on a latent value with particles="scalar" '
-            "(of `SMC` or `Importance`): it is then executed once for each particle, and writes f\"{n.item()}\". "
+            "particles share one prompt, and a latent value, of which each has its own, cannot stand in it. Run a "
+            'program whose prompt depends on a latent value with particles="scalar" (of `SMC` or `Importance`): it is '
+            'then executed once for each particle, and may write f"{n.item()}". '
             "A prompt that is about tensors is to say torch.tensor(...)."
         )

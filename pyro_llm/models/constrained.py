@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 import torch
 
+from pyro_llm.distributions.arguments import check_language_model
 from pyro_llm.distributions.constrained_next_token import ConstrainedNextToken
 from pyro_llm.errors import ConstraintError
 from pyro_llm.handlers import loop
@@ -67,6 +68,7 @@ class ConstrainedText:
     top_k: int = 0
 
     def __post_init__(self) -> None:
+        check_language_model(self.lm, type(self).__name__)
         if not isinstance(self.max_tokens, int) or isinstance(self.max_tokens, bool) or self.max_tokens < 1:
             raise ValueError(f"max_tokens must be an integer of at least 1, not {self.max_tokens!r}")
         fewest = int(self.automaton.distance[0])

@@ -9,6 +9,7 @@ from typing import Literal
 import pyro
 
 from pyro_llm.distributions import LLM
+from pyro_llm.distributions.arguments import check_language_model
 from pyro_llm.distributions.lazy_factor import LazyFactor
 from pyro_llm.distributions.powered_next_token import PoweredNextToken, check_power
 from pyro_llm.errors import OptionError
@@ -72,6 +73,7 @@ class PowerText:
     top_k: int = 0
 
     def __post_init__(self) -> None:
+        check_language_model(self.lm, type(self).__name__)
         check_power(self.alpha)
         for name, value in (("max_steps", self.max_steps), ("max_tokens", self.max_tokens)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from pyro_llm.distributions import LLM, accept
+from pyro_llm.distributions.arguments import check_language_model
 from pyro_llm.distributions.emission import EmissionName, check_emission
 from pyro_llm.errors import OptionError
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import PAD, TextState
+from pyro_llm.rewards.composition.derived import check_reward
 from pyro_llm.rewards.reward_model import RewardModel
 
 
@@ -53,8 +55,10 @@ class ReasoningSSM:
         inverse_temperature: the power that this factor is raised to. Greater than 0.
 
     Raises:
-        OptionError: `max_steps` is not a positive integer, there is no such emission, the inverse temperature is not a
-            positive number, or what ends a solution is no text; when it runs, another option is out of its range.
+        OptionError: `lm` is no language model, `max_steps` is not a positive integer, there is no such emission, the
+            inverse temperature is not a positive number, or what ends a solution is no text; when it runs, another
+            option is out of its range.
+        RewardError: `reward` cannot be called.
 
     Examples:
         Half of the texts are "a", and the reward does not think much of it:
@@ -89,6 +93,8 @@ class ReasoningSSM:
     inverse_temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        check_language_model(self.lm, type(self).__name__)
+        check_reward(self.reward)
         if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:
             raise OptionError(f"max_steps={self.max_steps!r}: give an integer of at least 1.")
         if self.finish_at is not None and not all(isinstance(text, str) and text for text in self._endings):

@@ -48,7 +48,8 @@ def load_reward(
         UnknownModelError: there is no such model, or the hub cannot be reached.
         ModelFolderError: there is a model, and it cannot be loaded; a `RewardFormatError` if it is in no known format,
             or lacks what its format needs.
-        OptionError: there is no such format, it has no such option, or a device and a device map are given both.
+        OptionError: there is no such format, it has no such option, there is no such device, or a
+            device and a device map are given both.
         MissingExtraError: a device map is given, and accelerate is not installed.
         ValueError: the dtype is unknown.
 

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chisquare
 
 from pyro_llm.distributions import LLM
-from pyro_llm.errors import ObservedTextError, UnknownStopError
+from pyro_llm.errors import ObservedTextError, OptionError, UnknownStopError
 from pyro_llm.lm import PAD, TableLM
 from pyro_llm.run_scope import run_scope
 
@@ -247,5 +247,5 @@ def test_bad_input(lm):
 
 
 def test_what_is_no_state_is_refused(lm):
-    with pytest.raises(TypeError, match=r"such as lm.prompt\(...\), not 'a text'"):
+    with pytest.raises(OptionError, match=r"such as lm.prompt\(...\), not the str 'a text'"):
         LLM(lm, "a text")

@@ -187,7 +187,7 @@ def buying(lm, written):
 def test_a_prompt_that_depends_on_a_latent_value(algorithm, tmp_path):
     """Refused where all particles share one prompt; executed one by one, each has its own, and its text."""
     lm = load_lm("abacus")
-    with pytest.raises(PromptError, match='share one prompt(.|\n)*particles="scalar"'):
+    with pytest.raises(PromptError, match=r'share one prompt(.|\n)*particles="scalar"'):
         algorithm(buying(lm, str), 4, progress=False).run()
     with pytest.raises(BatchedBranchError, match='particles="scalar"'):
         algorithm(buying(lm, int), 4, progress=False).run()

@@ -8,6 +8,7 @@ import torch
 from pyro_llm import zoo
 from pyro_llm.errors import MissingExtraError, ModelFolderError, OptionError, UnknownModelError
 from pyro_llm.lm import Decoding, SamplingKey, load_lm
+from pyro_llm.rewards import load_reward
 
 
 @pytest.fixture
@@ -98,7 +99,9 @@ def test_the_system_prompt_is_passed_on(folder):
 
 def test_an_unknown_name_is_told_what_there_is(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UnknownModelError, match=r"'abakus' is not an embedded model \(.*abacus.*\).*hub cannot be"):
+    with pytest.raises(
+        UnknownModelError, match=r"'abakus' is not an embedded model \(.*abacus.*\).*did you mean 'abacus'\?"
+    ):
         load_lm("abakus")
     with pytest.raises(UnknownModelError, match="someone/nothing-of-this-name"):
         load_lm("someone/nothing-of-this-name")
@@ -163,3 +166,10 @@ def test_gguf_files_need_packages_that_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("pyro_llm.lm.load.find_spec", lambda package: None)
     with pytest.raises(ModelFolderError, match="pip install gguf accelerate"):
         load_lm(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "gpu", 3.5])
+@pytest.mark.parametrize("load", [load_lm, load_reward])
+def test_a_device_that_is_not_there(load, device):
+    with pytest.raises(OptionError, match=rf"device='{device}' cannot be used here: .*Leave device out"):
+        load("abacus", device=device)

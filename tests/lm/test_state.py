@@ -174,5 +174,10 @@ def test_a_prompt_with_a_tensor_written_out_is_refused(value):
     lm = TableLM(lambda tokens: [0.5, 0.5], ["a", "."], eos_token_id=1)
     with pytest.raises(PromptError, match="tensor written out"):
         lm.prompt(f"Mia buys {value} more.")
-    for asked in ("What is torch.tensor([1, 2]).sum()?", "What is a tensor (of rank 2)?", "tensor(a)", f"{value.sum()}"):
+    for asked in (
+        "What is torch.tensor([1, 2]).sum()?",
+        "A tensor (of rank 2)?",
+        "tensor(a)",
+        f"{value.sum()}",
+    ):
         assert lm.prompt(asked).prompt == asked
