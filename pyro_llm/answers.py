@@ -39,8 +39,8 @@ def answer(text: str) -> str | None:
     """
     if not isinstance(text, str):
         raise NoTextError(
-            f"answer takes the text of a solution, a string, not the {type(text).__name__} {text!r}. Of a posterior, "
-            "`posterior.marginal(pyro_llm.answer)` reads the answer of every particle."
+            f"answer takes the text of a solution, a string, not a {type(text).__name__}; of a posterior, "
+            "`posterior.marginal(pyro_llm.answer)` reads all"
         )
     for statements in (_LINE.findall(text), _boxed(text), _HASHES.findall(text)):
         for statement in reversed(statements):

@@ -21,7 +21,12 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         return _checked(Path(path).expanduser())
     except OutputPathError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # too long a name, NUL in it, no home folder
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # too long, NUL in it, no home, no path
         raise OutputPathError(f"Cannot write to {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from error
 
 

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "budget": {"errors", "prices", "run_scope"},
     "run_scope": {"budget"},
     "rendezvous": set(),
-    "answers": set(),
+    "answers": {"errors"},
     "files": {"errors"},
     "jsonl": {"errors"},
     "labelled_scores": {"errors"},

@@ -24,6 +24,7 @@ from pyro_llm.diagnostics.figure import (
     particle_answers,
     say,
 )
+from pyro_llm.errors import OptionError
 from pyro_llm.infer.posterior import Posterior
 
 BEND = np.linspace(0.0, 1.0, 16)
@@ -44,6 +45,14 @@ class _Thread(NamedTuple):
     colour: str
 
 
+def check_run(posterior: Posterior, run: int) -> None:
+    """Raise OptionError for what is no integer, IndexError for a run that the posterior has not."""
+    if isinstance(run, bool) or not isinstance(run, int | np.integer):
+        raise OptionError(f"run={run!r}: give the number of a run, from 0 to {posterior.num_runs - 1}.")
+    if not 0 <= run < posterior.num_runs:
+        raise IndexError(f"There is no run {run}: the posterior has {posterior.num_runs}, counted from 0.")
+
+
 def plot_ancestry(posterior: Posterior, ax: Axes | None = None, run: int = 0) -> Axes:
     """From which particle of each step each particle of the final population descends.
 
@@ -57,10 +66,10 @@ def plot_ancestry(posterior: Posterior, ax: Axes | None = None, run: int = 0) ->
         run: the run to show.
 
     Raises:
+        OptionError: `run` is no integer.
         IndexError: there is no such run.
     """
-    if not 0 <= run < posterior.num_runs:
-        raise IndexError(f"There is no run {run}: the posterior has {posterior.num_runs}, counted from 0.")
+    check_run(posterior, run)
     ax = axes_or_new(ax, 8, 5)
     bare(ax)
     stats, size = posterior.stats, posterior.num_particles

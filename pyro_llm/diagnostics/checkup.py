@@ -59,7 +59,7 @@ def diagnose(
         posterior = from_datatree(posterior)
     if not isinstance(thresholds, Thresholds | None):
         raise OptionError(
-            f"thresholds={thresholds!r}: give a `Thresholds`, such as pyro_llm.infer.Thresholds(ess=3), or None."
+            f"thresholds={thresholds!r}: give a `Thresholds`, such as pyro_llm.diagnostics.Thresholds(ess=3), or None."
         )
     case = Examination(posterior, thresholds or Thresholds(), functionals or {})
     for examine in (examine_weights, examine_genealogy, examine_rewards, examine_chains, examine_texts):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pyro_llm.answers import answer
-from pyro_llm.diagnostics.ancestry import plot_ancestry
+from pyro_llm.diagnostics.ancestry import check_run, plot_ancestry
 from pyro_llm.diagnostics.chains import plot_chains
 from pyro_llm.diagnostics.display import no_error_bars, shows_answers, title
 from pyro_llm.diagnostics.figure import (
@@ -43,9 +43,14 @@ def plot(posterior: Posterior, run: int = 0) -> Figure:
         posterior: what to show.
         run: the run whose ancestry is drawn.
 
+    Raises:
+        OptionError: `run` is no integer.
+        IndexError: there is no such run.
+
     Returns:
         A figure that belongs to no backend: `figure.savefig(path)`, or the value of a notebook's cell.
     """
+    check_run(posterior, run)
     with_answers = shows_answers(posterior)
     figure = new_figure(13 if with_answers else 9, 7)
     mosaic: Any = [["answers", "ess"], ["answers", "ancestry"]] if with_answers else [["ess"], ["ancestry"]]

@@ -11,8 +11,9 @@ import torch
 import xarray as xr
 
 from pyro_llm.diagnostics.datatree import SCHEMA_VERSION, strings, to_datatree
+from pyro_llm.diagnostics.soundness import check_sound
 from pyro_llm.errors import OutputPathError, PosteriorFileError
-from pyro_llm.files import written_whole
+from pyro_llm.files import check_writable, written_whole
 from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.readings import Texts
@@ -41,7 +42,8 @@ def save(posterior: Posterior, path: str | PathLike[str]) -> None:
     Raises:
         OutputPathError: the path cannot be written to, or its ending promises another format.
     """
-    suffix = Path(path).suffix.lower()
+    path = check_writable(path)
+    suffix = path.suffix.lower()
     if suffix and suffix not in SUFFIXES:
         raise OutputPathError(
             f"Cannot write to {str(path)!r}: a posterior is written as netCDF, so give a name that ends in .nc, not "
@@ -76,12 +78,16 @@ def from_datatree(tree: xr.DataTree, name: str = "The tree") -> Posterior:
     schema = tree.attrs.get("schema_version")
     if tree.attrs.get("inference_library") != "pyro_llm" or schema is None:
         raise PosteriorFileError(f"{name} holds no posterior of pyro_llm: `Posterior.save` writes those.")
-    if int(schema) > SCHEMA_VERSION:
-        raise PosteriorFileError(f"{name} was written by a later version of pyro_llm: upgrade to read it.")
     try:
-        return _posterior(tree)
-    except (KeyError, ValueError) as error:
-        raise PosteriorFileError(f"{name} is not complete: {type(error).__name__}: {error}") from error
+        if int(schema) > SCHEMA_VERSION:
+            raise PosteriorFileError(f"{name} was written by a later version of pyro_llm: upgrade to read it.")
+        posterior = _posterior(tree)
+        check_sound(posterior)
+    except PosteriorFileError:
+        raise
+    except Exception as error:  # what is missing, or damaged, decides which
+        raise PosteriorFileError(f"{name} is not complete, or damaged: {type(error).__name__}: {error}") from error
+    return posterior
 
 
 def read_tree(path: str | PathLike[str]) -> xr.DataTree:
@@ -90,13 +96,15 @@ def read_tree(path: str | PathLike[str]) -> xr.DataTree:
     Raises:
         PosteriorFileError: there is no such file, or it is not netCDF.
     """
+    if not isinstance(path, str | PathLike):
+        raise PosteriorFileError(f"Give the name of a file that `Posterior.save` wrote, not {path!r}.")
     path = Path(path).expanduser()
     if not path.is_file():
         raise PosteriorFileError(f"There is no file {str(path)!r}.")
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             return tree.load()
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes the readers of HDF5 and netCDF raise nearly anything
         raise PosteriorFileError(f"{str(path)!r} is not a netCDF file, or is cut off: {error}") from error
 
 

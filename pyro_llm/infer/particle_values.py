@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pyro_llm.errors import NoTextError, OptionError
+from pyro_llm.errors import NoTextError
 from pyro_llm.handlers.structures import map_structure
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def values_of(
 
 
 def check_function(fn: Any, sites: Collection[str]) -> None:
-    """Raise OptionError for what cannot be called, the name of a site say."""
+    """Raise TypeError for what cannot be called, the name of a site say."""
     if fn is None or callable(fn):
         return
     meant = f", did you mean of={fn!r}?" if isinstance(fn, str) and fn in sites else ""
-    raise OptionError(
-        f"{fn!r} is no function of a particle's text (its return value, or its value at a site){meant or '.'} A latent "
-        f"site is named by `of`: {', '.join(map(repr, sites)) or 'there is none'}."
+    raise TypeError(
+        f"fn={fn!r} is no function of a particle's text (its return value, or its value at a site){meant or '.'} A "
+        f"latent site is named by `of`; there are {', '.join(map(repr, sites)) or 'none'}."
     )
 
 
@@ -76,7 +76,8 @@ def explained_reading(source: Any, fn: Callable[[Any], Any] | None) -> Iterator[
         yield
     except (TypeError, AttributeError) as error:
         of_strings = isinstance(error, AttributeError) and error.name is not None and hasattr(str, error.name)
-        if fn is None or not (of_strings or "expected string or bytes-like object" in str(error)):
+        wants_text = of_strings or isinstance(error, NoTextError) or "expected string or bytes-like" in str(error)
+        if fn is None or not wants_text:
             raise
         name = getattr(fn, "__name__", repr(fn))
         raise NoTextError(

@@ -175,7 +175,7 @@ class Posterior(Weighted):
         Raises:
             KeyError: there is no latent site `of`.
             NoTextError: the model returns nothing, and no site is named; or `fn` is for texts, and there are none.
-            TypeError: `fn` returns something that cannot be hashed.
+            TypeError: `fn` is no function, or returns something that cannot be hashed.
             NoWeightsError: this is the result of a search; see `decision`.
         """
         self.pooled_log_weights  # noqa: B018 - raises if there is nothing to pool

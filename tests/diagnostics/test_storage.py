@@ -186,3 +186,46 @@ def test_files_of_schema_1(posterior, tmp_path):
     assert_same(loaded, posterior)
     assert loaded.written.finished is None
     assert "unfinished texts, share" not in loaded.diagnose().figures
+
+
+def _replace(group, name, change):
+    def damage(file):
+        values = change(file[group][name][...])
+        file[group][name][...] = values
+
+    return damage
+
+
+def _attribute(name, value):
+    return lambda file: file.attrs.create(name, value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _replace("smc", "ancestor", lambda values: values + 16),
+        _replace("smc", "ancestor", lambda values: values - 1),
+        _attribute("settings", "[1]"),
+        _attribute("settings", "{"),
+        _attribute("cost", '{"seconds": "long"}'),
+        _attribute("cost", '{"cents": 3}'),
+        _attribute("prompt", "3"),
+        _attribute("schema_version", "two"),
+        lambda file: file["tokens"]["step_0"].attrs.modify("dtype", "nothing"),
+        lambda file: file["sample_stats"].pop("log_weight"),
+    ],
+)
+def test_damaged_files(posterior, tmp_path, damage):
+    path = tmp_path / "run.nc"
+    posterior.save(path)
+    with h5py.File(path, "a") as file:
+        damage(file)
+    with pytest.raises(PosteriorFileError, match=r"run\.nc"):
+        load(path)
+
+
+def test_what_is_no_path(posterior):
+    with pytest.raises(OutputPathError, match="Cannot write to '3'"):
+        posterior.save(3)
+    with pytest.raises(PosteriorFileError, match="not 3"):
+        load(3)
