@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from pyro_llm.diagnostics.display import title
+from pyro_llm.diagnostics.examine.budget import examine_budget
 from pyro_llm.diagnostics.examine.chains import examine_chains
 from pyro_llm.diagnostics.examine.examination import Examination
 from pyro_llm.diagnostics.examine.genealogy import examine_genealogy
@@ -62,6 +63,6 @@ def diagnose(
             f"thresholds={thresholds!r}: give a `Thresholds`, such as pyro_llm.diagnostics.Thresholds(ess=3), or None."
         )
     case = Examination(posterior, thresholds or Thresholds(), functionals or {})
-    for examine in (examine_weights, examine_genealogy, examine_rewards, examine_chains, examine_texts):
+    for examine in (examine_weights, examine_genealogy, examine_rewards, examine_chains, examine_texts, examine_budget):
         examine(case)
     return Diagnosis(title(posterior), case.findings, case.figures)

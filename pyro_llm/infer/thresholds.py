@@ -11,6 +11,7 @@ class Thresholds:
 
     Attributes:
         particles: fewer than so many particles of all runs together are too few.
+        draws: fewer than so many draws of all Markov chains together are too few.
         ess: the Kish effective sample size of the pooled weights below which estimates are noise: of 5 independent
             draws, the standard error of a probability of one half is 0.22.
         coalescence: all final particles of a run have one ancestor within this share of N resamplings. Of neutral
@@ -37,6 +38,7 @@ class Thresholds:
     """
 
     particles: int = 10
+    draws: int = 10
     ess: float = 5.0
     coalescence: float = 0.25
     log_evidence_sd: float = 1.7

@@ -196,13 +196,40 @@ def test_a_ladder_with_a_gap():
 
 @pytest.mark.filterwarnings("ignore::pyro_llm.errors.UnhealthyRunWarning")
 def test_rewards_that_tell_nothing_are_found_in_chains_too():
-    posterior = solve(lambda text: 0.9999, algorithm=ParticleGibbs, num_iterations=5)
-    assert posterior.diagnose().names == ["reward-saturated"]
-    for certain in (solve(lambda text: 1.0), solve(lambda text: 1.0, algorithm=ParticleGibbs, num_iterations=5)):
+    chain = {"algorithm": ParticleGibbs, "num_iterations": 10}
+    assert solve(lambda text: 0.9999, **chain).diagnose().names == ["reward-saturated", "one-chain"]
+    for certain in (solve(lambda text: 1.0), solve(lambda text: 1.0, **chain)):
         found = certain.diagnose()  # hard constraints that are met look like this
-        assert [(finding.name, finding.severity) for finding in found] == [("reward-saturated", "note")]
-    posterior = solve(lambda text: 0.5, algorithm=ParticleGibbs, num_iterations=5)
-    assert posterior.diagnose().names == ["reward-constant"]
+        assert [(finding.name, finding.severity) for finding in found][:1] == [("reward-saturated", "note")]
+    assert solve(lambda text: 0.5, **chain).diagnose().names == ["reward-constant", "one-chain"]
+
+
+def test_chains_that_are_too_short_or_alone():
+    def found(num_iterations, num_particles=8, **options):
+        return solve(algorithm=ParticleGibbs, num_particles=num_particles, num_iterations=num_iterations, **options)
+
+    with pytest.warns(BudgetWarning):
+        single = found(5, budget=Budget(generations=20)).diagnose()
+    assert [(finding.name, finding.severity) for finding in single] == [
+        ("few-draws", "serious"), ("one-chain", "note"), ("budget-spent", "note")
+    ]  # fmt: skip
+    assert single[0].figure == single.figures["draws"] == 1 and "There is 1 draw of" in single[0].what
+    assert "(generations)" in single[2].what and single[2].figure == 20
+    assert found(5).diagnose().names == ["few-draws", "one-chain"]
+    assert found(5, keep="population").diagnose().figures["draws"] == 5
+    assert found(10).diagnose().names == ["one-chain"]
+    assert "few-draws" not in found(5, num_chains=2).diagnose().names
+    assert found(2, num_chains=4).diagnose()[0].name == "few-draws"
+
+
+@pytest.mark.parametrize("algorithm", [SMC, BestOfN])
+def test_a_budget_is_named_even_where_all_texts_have_an_end(algorithm):
+    full = solve(algorithm=algorithm)
+    with pytest.warns(BudgetWarning):
+        posterior = solve(algorithm=algorithm, budget=Budget(reward_calls=full.cost.reward_calls - 1))
+    found = posterior.diagnose(thresholds=Thresholds(unfinished_texts=1.1))
+    assert found.names == ["budget-spent"] and found.healthy
+    assert "(reward_calls)" in found[0].what
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,38 @@ import numpy as np
 
 from pyro_llm.diagnostics.agreement import convergence, known, r_hat_threshold
 from pyro_llm.diagnostics.examine.examination import Examination
-from pyro_llm.infer.markov_chains import Tempering
+from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 
 
 def examine_chains(case: Examination) -> None:
-    """Findings `chains-disagree`, `slow-chains`, `no-swaps` and `no-round-trips`."""
+    """Findings `few-draws`, `one-chain`, `chains-disagree`, `slow-chains`, `no-swaps` and `no-round-trips`."""
     chains = case.posterior.chains
     if chains is None:
         return
+    _lengths(case, chains)
     _mixing(case)
     if chains.tempering is not None:
         _ladder(case, chains.tempering)
+
+
+def _lengths(case: Examination, chains: MarkovChains) -> None:
+    posterior, least = case.posterior, case.thresholds.draws
+    # A sweep that keeps its whole population makes one draw of it.
+    each = posterior.num_particles if chains.iterations is None else len(np.unique(chains.iterations))
+    total = case.figures["draws"] = posterior.num_runs * each
+    if total < least:
+        case.find(
+            "few-draws", "serious", total, least,
+            f"There {'is' if total == 1 else 'are'} {total} draw{'' if total == 1 else 's'} of all chains: a handful "
+            "of texts is no distribution, and successive draws are alike besides.",
+            "Take more iterations, and the budget for them if there is one.",
+        )  # fmt: skip
+    if posterior.num_runs == 1:
+        case.find(
+            "one-chain", "note", 1, 4,
+            "A single chain gives no check of convergence: R-hat compares four or more.",
+            "Take num_chains=4.",
+        )  # fmt: skip
 
 
 def _mixing(case: Examination) -> None:

@@ -1,0 +1,24 @@
+"""Whether a budget ended the run."""
+
+from __future__ import annotations
+
+from pyro_llm.diagnostics.examine.examination import Examination
+
+
+def examine_budget(case: Examination) -> None:
+    """Finding `budget-spent`, where `unfinished-texts` does not say it already: comes after `examine_texts`."""
+    posterior, item = case.posterior, case.posterior.stopped_by
+    if item is None or any(finding.name == "unfinished-texts" for finding in case.findings):
+        return
+    if posterior.chains is not None:
+        missing = "the chains are shorter than they were to be"
+    elif posterior.is_search:
+        missing = "the search chose from what it had written by then"
+    else:
+        missing = "particles were weighed by the factors that they had met by then"
+    limit = posterior.settings["budget"][item]  # it is reported together with `stopped_by`
+    case.find(
+        "budget-spent", "note", limit, limit,
+        f"The budget ended the run ({item}), not the program: {missing}.",
+        "Raise the budget, or take fewer particles.",
+    )  # fmt: skip
