@@ -124,7 +124,7 @@ def plot_answers(
     fn: Callable[[Any], Hashable] = answer,
     max_answers: int = MAX_ANSWERS,
 ) -> Axes:
-    """The most probable answers as bars, with an error bar of one standard error over runs; the others in one bar.
+    """The most probable answers as bars, with 95 % intervals by Student's t over runs; the others in one bar.
 
     Where one run holds nearly all the evidence there are no error bars, and the axis says so. Of a search, see
     `plot_tally`.
@@ -146,30 +146,32 @@ def plot_answers(
     bare(ax)
     full = posterior.marginal(fn)
     shown = full.most_probable(max_answers, MIN_PROBABILITY)
-    bars = [(plot_label(value), full[value], full.standard_errors[value]) for value in shown]
+    bars = [(plot_label(value), full[value], full.interval(value)) for value in shown]
     colours = answer_colours(full)
     fills = [colours.get(value, FAINT) for value in shown]
     if others := len(full) - len(shown):
         either = posterior.marginal(lambda text: fn(text) in shown)
-        bars.append((f"{others} other{'s' if others > 1 else ''}", either[False], either.standard_errors[False]))
+        bars.append((f"{others} other{'s' if others > 1 else ''}", either[False], either.interval(False)))
         fills.append(FAINT)
-    labels, probabilities, errors = zip(*bars, strict=True)
+    labels, probabilities, intervals = zip(*bars, strict=True)
+    highest = [probability if ends is None else ends[1] for _, probability, ends in bars]
     positions = np.arange(len(bars))
     ax.barh(positions, probabilities, color=fills, height=0.7)
     note = no_error_bars(posterior)
-    if with_errors := posterior.num_runs > 1 and note is None:
-        ax.errorbar(probabilities, positions, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3)
-    for position, probability, error in zip(positions, probabilities, np.nan_to_num(errors), strict=True):
+    if with_intervals := note is None and None not in intervals:
+        reach = np.abs(np.transpose(intervals) - np.array(probabilities))
+        ax.errorbar(probabilities, positions, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.3, capsize=3)
+    for position, probability, end in zip(positions, probabilities, highest, strict=True):
         ax.annotate(
-            f"{probability:.1%}", (probability + error, position), (5, 0), textcoords="offset points", va="center",
+            f"{probability:.1%}", (end, position), (5, 0), textcoords="offset points", va="center",
             color=INK, fontsize="small",
         )  # fmt: skip
     ax.set_yticks(positions, labels, parse_math=False)
     ax.set_ylim(max(len(bars), 6) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlim(0, min(1.0, max(probabilities) + max(np.nan_to_num(errors))) * 1.15)
+    ax.set_xlim(0, max(highest) * 1.15)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_xlabel("posterior probability" + (" ± standard error over runs" if with_errors else ""))
+    ax.set_xlabel("posterior probability" + (", 95 % intervals over runs" if with_intervals else ""))
     if note is not None:
         ax.set_xlabel(f"posterior probability\n({note})".replace(": ", ":\n"))
     ax.set_title("Answers", loc="left", fontsize="medium", color=INK)

@@ -20,7 +20,7 @@ LABELS = {"highest score": "highest score", "summed score": "sum of scores", "vo
 def plot_tally(
     posterior: Posterior, ax: Axes | None = None, fn: Callable[[Any], Hashable] = answer, max_answers: int = 8
 ) -> Axes:
-    """What a search's rule gives the best answers, as bars; the one it decides for is the first, "no answer" apart.
+    """What a search's rule gives the best answers, as bars; the one it decides for marked with a star and in bold.
 
     Args:
         posterior: of a search; its particles must be texts.
@@ -42,6 +42,15 @@ def plot_tally(
             fontsize="small",
         )  # fmt: skip
     ax.set_yticks(positions, [plot_label(value) for value, _ in tally], parse_math=False)
+    decision = posterior.decision(fn)
+    for place, (value, _) in enumerate(tally):
+        if value == decision:
+            ax.get_yticklabels()[place].set_fontweight("bold")
+            ax.plot(
+                0.03, place, "*", transform=ax.get_yaxis_transform(), color="white", markeredgecolor=INK,
+                markersize=13, linewidth=0, label="decision",
+            )  # fmt: skip
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize="small", labelcolor=INK)
     ax.set_ylim(max(len(tally), 6) - 0.4, -0.6)
     ax.set_xlim(0, (float(amounts.max()) or 1.0) * 1.15)
     ax.tick_params(axis="y", length=0)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 import pyro_llm
 from pyro_llm.diagnostics import plot, plot_ancestry, plot_answers, plot_ess
 from pyro_llm.diagnostics.figure import FAINT, INK, answer_colours
+from pyro_llm.diagnostics.report import report_data
 from pyro_llm.errors import NoTextError
 
 
@@ -38,8 +39,11 @@ def test_answers_are_bars_with_error_bars(posterior):
     assert "$x_1$" in labels
     assert not any(label.get_parse_math() for label in ax.get_yticklabels())
     (errors,) = ax.collections
-    half_widths = [np.ptp(segment[:, 0]) / 2 for segment in errors.get_segments()]
-    assert half_widths == pytest.approx(list(marginal.standard_errors.values()))
+    ends = [tuple(segment[:, 0]) for segment in errors.get_segments()]
+    assert ends == [pytest.approx(marginal.interval(value)) for value in marginal]
+    shown = report_data(posterior).answers  # as the report has them
+    assert ends == [pytest.approx((row.low, row.high), abs=1e-6) for row in shown]
+    assert ax.get_xlabel() == "posterior probability, 95 % intervals over runs"
 
 
 def test_rare_answers_share_a_bar(posterior):
@@ -55,7 +59,7 @@ def test_rare_answers_share_a_bar(posterior):
     assert matplotlib.colors.same_color(ax.patches[-1].get_facecolor(), FAINT)
     either = posterior.marginal(lambda text: length(text) in shown)
     (errors,) = ax.collections
-    assert np.ptp(errors.get_segments()[-1][:, 0]) / 2 == pytest.approx(either.standard_errors[False])
+    assert tuple(errors.get_segments()[-1][:, 0]) == pytest.approx(either.interval(False))
 
 
 @pytest.mark.parametrize("text", [r"$\frac{1}{2", "$", "漢字 \U0001f600", "tab\tnew\nline \x07", "a" * 200])
@@ -69,7 +73,7 @@ def test_labels_that_would_not_render(posterior, text):
 def test_a_single_run_has_no_error_bars(make_posterior):
     ax = drawn(plot_answers(make_posterior(num_runs=1)))
     assert not ax.collections
-    assert "standard error" not in ax.get_xlabel()
+    assert "interval" not in ax.get_xlabel()
 
 
 def test_a_run_that_holds_the_evidence_is_named(posterior):
@@ -77,7 +81,7 @@ def test_a_run_that_holds_the_evidence_is_named(posterior):
     ax = drawn(plot_answers(posterior))
     assert not ax.collections
     label = ax.get_xlabel()
-    assert "one run holds over 99 % of the evidence" in label and "standard error" not in label
+    assert "one run holds over 99 % of the evidence" in label and "interval" not in label
     plot(posterior).canvas.draw()
 
 

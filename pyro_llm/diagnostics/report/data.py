@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.display import MIN_PROBABILITY, NO_ANSWER, cost_line, no_error_bars, shows_answers
@@ -22,8 +21,6 @@ from pyro_llm.infer.readings import LogEvidence
 MAX_ANSWERS = 8
 MAX_RUNS = 16
 """Runs whose genealogy is drawn: those of most evidence."""
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -185,14 +182,6 @@ def _verdict(posterior: Posterior) -> Verdict:
     return Verdict(diagnosis.healthy, findings, {name: _finite(value) for name, value in diagnosis.figures.items()})
 
 
-def interval(probability: float, standard_error: float, num_runs: int) -> tuple[float | None, float | None]:
-    """The 95 % interval by Student's t over runs, within [0, 1]; None where runs give no error."""
-    if not math.isfinite(standard_error) or num_runs < 2:
-        return None, None
-    half = float(student.ppf((1 + LEVEL) / 2, num_runs - 1)) * standard_error
-    return max(0.0, probability - half), min(1.0, probability + half)
-
-
 def _answers(posterior: Posterior) -> tuple[list[Answer], tuple[int, float]]:
     if posterior.is_search:
         return _answers_of_search(posterior)
@@ -200,7 +189,7 @@ def _answers(posterior: Posterior) -> tuple[list[Answer], tuple[int, float]]:
     shown = marginal.most_probable(MAX_ANSWERS, MIN_PROBABILITY)
     rows = []
     for value in shown:
-        low, high = interval(marginal[value], marginal.standard_errors[value], posterior.num_runs)
+        low, high = marginal.interval(value) or (None, None)
         rows.append(Answer(_name(value), marginal[value], low, high))
     return rows, (len(marginal) - len(shown), max(0.0, 1 - sum(row.probability for row in rows)))
 

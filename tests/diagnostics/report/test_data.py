@@ -11,7 +11,6 @@ import torch
 
 from pyro_llm.answers import answer
 from pyro_llm.diagnostics.report import report_data
-from pyro_llm.diagnostics.report.data import interval
 from pyro_llm.infer import (
     SMC,
     BeamSearch,
@@ -38,12 +37,6 @@ def test_answers_have_intervals_over_runs(posterior):
     half = 4.302652729911275 * error  # Student's t, two degrees of freedom, 97.5 %
     assert (row.low, row.high) == pytest.approx((max(0, row.probability - half), min(1, row.probability + half)))
     assert data.prompt == "47 + 48?"
-
-
-def test_no_interval_without_a_spread():
-    assert interval(0.4, math.nan, 3) == (None, None)
-    assert interval(0.4, 0.1, 1) == (None, None)
-    assert interval(0.5, 10.0, 2) == (0.0, 1.0)
 
 
 def test_the_course(posterior):

@@ -119,6 +119,12 @@ def test_pictures_show_what_the_decision_goes_by():
     assert sorted(bar.get_width() for bar in ax.patches) == pytest.approx(sorted(sums.values()))
     assert ax.get_xlabel() == "sum of scores"
     assert [bar.get_width() for bar in plot_tally(posterior).patches] == [bar.get_width() for bar in ax.patches]
+    ax.figure.canvas.draw()
+    bold = [label.get_text() for label in ax.get_yticklabels() if label.get_fontweight() == "bold"]
+    assert bold == [posterior.decision(pyro_llm.answer)]
+    (star,) = ax.lines
+    assert ax.get_yticklabels()[star.get_ydata()[0]].get_text() == bold[0]
+    assert [text.get_text() for text in ax.get_legend().texts] == ["decision"]
     best = plot_factors(posterior, run=1).lines[-1].get_ydata()
     np.testing.assert_array_equal(best, posterior.stats.log_factor[1].max(-1))
 
