@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from pyro_llm.diagnostics.report import report_data
-from pyro_llm.infer import SMC
+from pyro_llm.infer import SMC, ParticleGibbs
+from pyro_llm.lm import TableLM
+from pyro_llm.models import ReasoningSSM
+from pyro_llm.rewards import FunctionReward
 
 pytestmark = pytest.mark.browser
 
@@ -248,3 +251,21 @@ def test_large_trees_stay_fluid(browser, make_run, tmp_path):
     )
     print("milliseconds to hide the dead branches, layout included:", redraw)
     assert redraw < 1000
+
+
+@pytest.mark.parametrize("num_draws", [5, 10])
+@pytest.mark.parametrize("num_chains", [1, 2])
+def test_chains_are_called_chains(browser, tmp_path, num_draws, num_chains):
+    lm = TableLM(lambda tokens: [0.5, 0.5], ["answer: 95\n", "answer: 94\n"], None)
+    model = ReasoningSSM(lm, FunctionReward(lambda text: 0.5), max_steps=1, max_tokens=1)
+    pyro.set_rng_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a constant reward
+        posterior = ParticleGibbs(model, 8, num_draws, num_chains=num_chains).run("?")
+    posterior.report(tmp_path / "chains.html")
+    words = browser.open(tmp_path / "chains.html").run("return document.body.innerText")
+    assert ("A single chain gives no interval" in words) == (num_chains == 1)
+    assert ("interval by the spread over chains" in words) == (num_chains == 2)
+    assert "single run" not in words and "over runs" not in words
+    assert ("A chain that has settled shows no trend." in words) == (num_draws == 10)
+    assert ("Too few draws to see a trend." in words) == (num_draws == 5)

@@ -11,7 +11,7 @@ function showFacts(data) {
 }
 
 function showAnswers(data) {
-  const section = byId("answers");
+  const section = byId("answers"), kind = data.is_chain ? "chain" : "run";
   section.hidden = data.answers.length === 0;
   if (data.decides_by) byId("answers-title").textContent = "Decision";
   const rows = data.answers.map((answer, rank) => {
@@ -35,8 +35,8 @@ function showAnswers(data) {
   const notes = [];
   if (data.other_answers[0]) notes.push(`${counted(data.other_answers[0], "other answer")}, ${percent(data.other_answers[1])} together.`);
   if (data.decides_by) notes.push(`The search decides by the ${data.decides_by}: its answers are in that order. Bars are shares of the particles, no probabilities.`);
-  else if (data.answers.some((answer) => answer.low !== null)) notes.push("Posterior probability, with its 95 % interval by the spread over runs (Student's t).");
-  else if (data.num_runs === 1) notes.push("Posterior probability. A single run gives no interval: take several.");
+  else if (data.answers.some((answer) => answer.low !== null)) notes.push(`Posterior probability, with its 95 % interval by the spread over ${kind}s (Student's t).`);
+  else if (data.num_runs === 1) notes.push(`Posterior probability. A single ${kind} gives no interval: take several.`);
   if (data.note) notes.push(`Note: ${data.note}.`);
   section.append(make("p", { class: "note" }, notes.join(" ")));
 }
@@ -53,7 +53,7 @@ function showSites(data) {
   const section = byId("sites");
   section.hidden = data.sites.length === 0;
   if (section.hidden) return;
-  section.append(tableOf("Posterior of the sites that are single numbers, pooled over runs",
+  section.append(tableOf(`Posterior of the sites that are single numbers, pooled over ${data.is_chain ? "chains" : "runs"}`,
     ["site", "mean", "s.d.", "5 %", "median", "95 %"],
     data.sites.map((site) => [site.name, ...[site.mean, site.standard_deviation, site.low, site.median, site.high].map((value) => figure(value, 3))]), 0));
 }

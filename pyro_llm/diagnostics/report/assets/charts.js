@@ -21,7 +21,7 @@ function lineChart(section, { name, note, lines, marks, threshold, zero, top, la
     const x = (step) => left + 8 + (count > 1 ? (step / (count - 1)) * (width - left - 18) : (width - left) / 2);
     const y = (value) => 10 + (1 - (value - low) / (high - low)) * (height - bottom - 14);
     const last = lines[chosen].filter((value) => value !== null).at(-1);
-    const svg = draw("svg", { width, height, role: "img", "aria-label": `${name}: ${label(chosen)}, ${figure(last, 1)} at the end, from ${figure(low, 1)} to ${figure(high, 1)} over all runs` });
+    const svg = draw("svg", { width, height, role: "img", "aria-label": `${name}: ${label(chosen)}, ${figure(last, 1)} at the end, from ${figure(low, 1)} to ${figure(high, 1)} over all` });
     for (const tick of niceTicks(low, high)) {
       svg.append(draw("line", { class: "guide", x1: left, x2: width, y1: y(tick), y2: y(tick) }),
         draw("text", { class: "tick", x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, figure(tick, Math.abs(high - low) < 4 ? 1 : 0)));
@@ -66,7 +66,8 @@ function courseCharts(data) {
     }));
   }
   if (data.trace.some((line) => line.some((value) => value !== null))) charts.push(lineChart(grid, {
-    name: "Log joint density by draw", lines: data.trace, label, note: "A chain that has settled shows no trend.",
+    name: "Log joint density by draw", lines: data.trace, label,
+    note: data.num_particles < 10 ? "Too few draws to see a trend." : "A chain that has settled shows no trend.",
   }));
   section.append(grid);
   section.hidden = charts.length === 0;
