@@ -120,7 +120,7 @@ class Algorithm(ManyProblems):
             f"{type(self).__name__} has spent its budget of {limit:,} {item}: {spent:,.6g} are spent, and what came "
             f"next would have been too much. The posterior is that of what was done by then.{unended}",
             BudgetWarning,
-            stacklevel=4,
+            stacklevel=5,  # whoever called `run`: this, `_running`, what leaves it, and `run` itself lie between
         )
 
     def _settings(self) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_no_more_is_spent_than_the_budget(name, item):
         assert spent(posterior, item) <= limit
         assert posterior.stopped_by == item
         assert [warning.category for warning in given] == [BudgetWarning] and item in str(given[0].message)
+        assert given[0].filename == __file__  # the line that called `run`
         assert posterior.texts.shape == (posterior.num_runs, posterior.num_particles)
         if posterior.is_search:
             assert posterior.decision() in posterior.texts
