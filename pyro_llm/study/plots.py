@@ -7,7 +7,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from pyro_llm.diagnostics.figure import COLOURS, INK, axes_or_new, bare, new_figure, say
 from pyro_llm.errors import OptionError
@@ -18,6 +18,8 @@ from pyro_llm.study.results import Curve, Results
 MARKERS = "osD^vPX"
 LINES = ("-", "--", ":")
 COLUMNS = 3
+WIDEST = 26
+"""Characters of a name of which two fit side by side below the axes."""
 
 
 def plot_accuracy(
@@ -55,9 +57,13 @@ def plot_accuracy(
         say(ax, f"{COST_KINDS[cost]} were not counted")
         return ax
     ax.set_xscale("log", base=2 if cost == "generations" else 10)
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.10g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    legend = ax.legend(frameon=False, fontsize="small", labelcolor=INK)
+    names = ax.get_legend_handles_labels()[1]
+    legend = ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1 if max(map(len, names)) > WIDEST else 2,
+        frameon=False, fontsize="small", labelcolor=INK,
+    )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
     return ax

@@ -88,6 +88,7 @@ def test_the_page_stands_alone_and_labels_are_text(study, tmp_path):
     assert len(sources) == 2 * (len(COST_KINDS) - 1)  # light and dark; without prices there are no dollars
     assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
     assert len(set(sources)) == len(sources)
+    assert '<div class="wide" tabindex="0" role="region"' in page  # a wide table moves by itself, by keys too
     assert "prefers-color-scheme: dark" in page and "&lt;i&gt;PF|$x$" in page and "&lt;b&gt;E&lt;/b&gt;: no" in page
     assert not re.search(r"url\(|@import|https?://", page)
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
@@ -102,6 +103,15 @@ def test_plots_of_every_budget_draw_what_is_in_the_table(study):
         ax = plot_accuracy(results, cost)
         assert name in ax.get_xlabel() and len(ax.get_legend().get_texts()) == 2
         ax.figure.canvas.draw()
+        box = ax.get_window_extent()
+        assert ax.get_legend().get_window_extent().y1 < box.y0  # below what is drawn
+        assert ax.get_legend().get_window_extent().y0 >= 0
+        low, high = ax.get_xlim()
+        ticks = [(label.get_text(), where) for label, where in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)]
+        assert all(text == f"{where:,.10g}" for text, where in ticks if low <= where <= high)
+    ax = plot_accuracy(results, "generations")
+    ax.figure.canvas.draw()
+    assert "4" in [label.get_text() for label in ax.get_xticklabels()]  # and not "4.0"
     line = plot_accuracy(results, "lm_tokens").containers[0].lines[0]
     assert np.allclose(line.get_xdata(), [30, 120]) and np.allclose(line.get_ydata(), [0.3, 0.8])
     for options in ({"cost": "sheep"}, {"variant": "none"}):
