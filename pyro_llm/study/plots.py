@@ -18,7 +18,7 @@ from pyro_llm.study.results import Curve, Results
 MARKERS = "osD^vPX"
 LINES = ("-", "--", ":")
 COLUMNS = 3
-WIDEST = 26
+WIDEST = 28
 """Characters of a name of which two fit side by side below the axes."""
 
 
@@ -61,7 +61,7 @@ def plot_accuracy(
     ax.xaxis.set_minor_formatter(NullFormatter())
     names = ax.get_legend_handles_labels()[1]
     legend = ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1 if max(map(len, names)) > WIDEST else 2,
+        loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=1 if max(map(len, names)) > WIDEST else 2,
         frameon=False, fontsize="small", labelcolor=INK,
     )  # fmt: skip
     for text in legend.get_texts():
