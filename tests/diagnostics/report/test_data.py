@@ -1,6 +1,5 @@
 """What the report says in numbers."""
 
-import math
 from functools import partial
 
 import numpy as np
