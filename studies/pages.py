@@ -9,6 +9,7 @@ on a real language model has three studies, that on its-hub the figures of `benc
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pyro_llm.errors import StudyFolderError
@@ -34,15 +35,14 @@ def results_of(name: str, results: Path, images: Path) -> str:
     """The figure and the table of a study, or how to make them; the figure is written into `images`."""
     target = name.split("_")[0]
     try:
-        tables = tabulate(read_study(results))
+        tables = tabulate(replace(read_study(results), folder=None))  # pages name no folder
     except StudyFolderError:
         return f"None are stored yet: `make study-{target}` makes them, `make study-pages` this page."
     images.mkdir(parents=True, exist_ok=True)
     plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
     report = make_report(tables).markdown().split("\n", 1)[1].strip()
     figure = f"![Right answers by generations](images/study_{name}.svg)"
-    done, whole = len(tables.problems), len(tables.study.problems)
-    number = f"{done} problems." if done == whole else f"{done} problems of {whole}; `make study-{target}` goes on."
+    number = f"{tables.extent}." if tables.is_complete else f"{tables.extent}; `make study-{target}` goes on."
     return f"{number}\n\n{figure}\n\n{report}"
 
 

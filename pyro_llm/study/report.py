@@ -46,9 +46,7 @@ class Report:
     @property
     def title(self) -> str:
         """The name of the study, and how much of it there is."""
-        study = self.results.study
-        done, whole = len(self.results.problems), len(study.problems)
-        return f"{study.config.name}: {done} problems" + ("" if done == whole else f" of {whole}")
+        return f"{self.results.study.config.name}: {self.results.extent}"
 
     def columns(self, with_costs: bool = True) -> list[Column]:
         """The headings of the table."""
@@ -83,7 +81,8 @@ class Report:
     def notes(self) -> list[str]:
         """What the table does not say, in sentences."""
         results, stopped = self.results, sum(sum(line.stopped.values()) for line in self.lines)
-        notes = [
+        notes = list(results.gaps)
+        notes += [
             f"Scaling rate of {rate.algorithm}{f' ({variant})' if variant else ''}: at the accuracy "
             f"{rate.accuracy:.3f}, {rate.reference} needs {rate} times its budget in {COST_KINDS[rate.kind]}"
             f" ({rate.reference_budget} to {rate.budget})"

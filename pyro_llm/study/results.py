@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,17 +52,57 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What came out of a study, on the problems that every combination has been run on.
+    """What came out of a study: of each variant, on the problems that all its combinations have been run on.
 
     Attributes:
         study: it.
-        problems: the ids of these problems, n of them.
+        problems_of: by variant, the ids of these problems; none of a variant that has not got so far, and no curves.
         curves: by variant, algorithm and kind of budget, in the order of the configuration.
     """
 
     study: Study
-    problems: list[str]
+    problems_of: dict[str, list[str]]
     curves: dict[tuple[str, str, str], Curve]
+
+    @property
+    def problems(self) -> list[str]:
+        """The ids of the problems that count in any variant."""
+        found = {problem for problems in self.problems_of.values() for problem in problems}
+        return [one.source_id for one in self.study.problems if one.source_id in found]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every variant has all problems."""
+        return all(len(problems) == len(self.study.problems) for problems in self.problems_of.values())
+
+    @property
+    def extent(self) -> str:
+        """How many of the problems count, in the variants that are shown."""
+        numbers = [len(problems) for problems in self.problems_of.values() if problems]
+        fewest, most, whole = min(numbers), max(numbers), len(self.study.problems)
+        done = _problems(fewest) if fewest == most else f"{fewest} to {_problems(most)}"
+        return done if fewest == whole else f"{done} of {whole}"
+
+    @property
+    def gaps(self) -> list[str]:
+        """What is missing of an incomplete study, in sentences."""
+        shown = {variant: len(problems) for variant, problems in self.problems_of.items() if problems}
+        told = []
+        if len(set(shown.values())) > 1:
+            numbers = ", ".join(f"{variant} {number}" for variant, number in shown.items())
+            told.append(
+                f"The variants have got to different numbers of problems: {numbers}; lines of one variant are paired, "
+                "those of different variants are not."
+            )
+        for variant, problems in self.problems_of.items():
+            if not problems:
+                told.append(
+                    f"{variant} is left out: no problem has been run by all its combinations yet "
+                    f"({_rows_so_far(self.study, variant)})."
+                )
+        if told and self.study.command is not None:
+            told.append(f"To go on with the study: {self.study.command}")
+        return told
 
     @property
     def variants(self) -> list[str]:
@@ -80,30 +120,50 @@ class Results:
 
 
 def tabulate(study: Study) -> Results:
-    """The rows of a study, on the problems that every combination has been run on.
+    """The rows of a study, of each variant on the problems that all its combinations have been run on.
 
-    So all comparisons are paired, however far the study has got. Runs that failed count as wrong answers.
+    So all comparisons within a variant are paired, however far the study has got. Runs that failed count as wrong
+    answers.
 
     Raises:
-        StudyFolderError: there is no such problem yet.
+        StudyFolderError: there is no such problem in any variant yet.
     """
-    by_problem: dict[str, int] = defaultdict(int)
-    for row in study.rows:
-        by_problem[row.problem] += 1
-    problems = [one.source_id for one in study.problems if by_problem[one.source_id] == len(study.cells)]
-    if not problems:
+    cells = Counter(cell.variant for cell in study.cells)
+    done = Counter((row.variant, row.problem) for row in study.rows)
+    problems_of = {
+        variant: [one.source_id for one in study.problems if done[variant, one.source_id] == number]
+        for variant, number in cells.items()
+    }
+    if not any(problems_of.values()):
+        command = "the same command goes on" if study.command is None else f"to go on: {study.command}"
         raise StudyFolderError(
-            f"No problem has been run by every combination of {study.config.name!r} yet: there are {len(study.rows)} "
-            f"rows of {study.size}. Run the study on."
+            f"There is no table of {study.config.name!r} yet: no problem has been run by every combination, and there "
+            f"are {_rows_so_far(study)}; {command}"
         )
-    index = {problem: position for position, problem in enumerate(problems)}
+    indices = {variant: {name: place for place, name in enumerate(ids)} for variant, ids in problems_of.items()}
     grouped: dict[tuple[str, str, str], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in study.rows:
-        if row.problem in index:
+        if row.problem in indices[row.variant]:
             grouped[row.variant, row.algorithm, row.kind][row.budget].append(row)
     prices = study.config.price_table
-    curves = {key: _curve(key, by_budget, index, prices) for key, by_budget in grouped.items()}
-    return Results(study, problems, curves)
+    curves = {key: _curve(key, by_budget, indices[key[0]], prices) for key, by_budget in grouped.items()}
+    return Results(study, problems_of, curves)
+
+
+def _rows_so_far(study: Study, variant: str | None = None) -> str:
+    """How many rows there are, and by algorithm."""
+    cells = [cell for cell in study.cells if variant in (None, cell.variant)]
+    rows = [row for row in study.rows if variant in (None, row.variant)]
+    made = Counter(row.algorithm for row in rows)
+    wanted = Counter(
+        {name: number * len(study.problems) for name, number in Counter(c.algorithm for c in cells).items()}
+    )
+    each = ", ".join(f"{name} {made[name]} of {number}" for name, number in wanted.items())
+    return f"{len(rows)} rows of {len(cells) * len(study.problems)}: {each}"
+
+
+def _problems(number: int) -> str:
+    return "1 problem" if number == 1 else f"{number} problems"
 
 
 def _curve(

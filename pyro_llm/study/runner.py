@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Study:
         skipped: combinations that do not fit.
         rows: results so far, of cells and problems of this study.
         was_cut_off: whether the file's last line was incomplete, and has been dropped.
+        folder: of the results; None of a study that has none.
     """
 
     config: StudyConfig
@@ -46,6 +48,14 @@ class Study:
     skipped: list[Skipped] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     was_cut_off: bool = False
+    folder: Path | None = None
+
+    @property
+    def command(self) -> str | None:
+        """What goes on with the study, on the command line; None without a folder."""
+        if self.folder is None:
+            return None
+        return shlex.join(["pyro-llm", "bench", str(self.folder / CONFIG_FILE), "--out", str(self.folder)])
 
     @property
     def failed(self) -> list[Row]:
@@ -120,7 +130,7 @@ def run_study(
                 file.append(row)
                 rows[row.key] = row
                 show(row)
-    return _with_rows(study, rows, was_cut_off)
+    return _with_rows(study, rows, was_cut_off, file.folder)
 
 
 def read_study(folder: str | Path) -> Study:
@@ -134,7 +144,7 @@ def read_study(folder: str | Path) -> Study:
         raise StudyFolderError(f"{str(folder)!r} holds no study: there is no {CONFIG_FILE} in it.")
     study = plan(parse_config(_stored(file.folder)))
     with file.locked() as was_cut_off:
-        return _with_rows(study, _own_rows(study, file), was_cut_off)
+        return _with_rows(study, _own_rows(study, file), was_cut_off, file.folder)
 
 
 def _own_rows(study: Study, file: RowFile) -> dict[str, Row]:
@@ -184,7 +194,7 @@ def _chunks(problems: Sequence[Problem], size: int) -> Iterator[Sequence[Problem
         yield problems[start : start + size]
 
 
-def _with_rows(study: Study, rows: Mapping[str, Row], was_cut_off: bool) -> Study:
+def _with_rows(study: Study, rows: Mapping[str, Row], was_cut_off: bool, folder: Path) -> Study:
     keys = (cell.key(problem) for cell in study.cells for problem in study.problems)
     ordered = [rows[key] for key in keys if key in rows]
-    return Study(study.config, study.cells, study.problems, study.skipped, ordered, was_cut_off)
+    return Study(study.config, study.cells, study.problems, study.skipped, ordered, was_cut_off, folder)

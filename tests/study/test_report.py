@@ -130,7 +130,7 @@ def test_only_problems_that_all_were_run_on_count(tmp_path, config):
     assert len(tabulate(half).problems) == 2
     report = make_report(tabulate(half))
     assert report.title == "small: 2 problems of 3"
-    with pytest.raises(StudyFolderError, match="No problem has been run by every combination"):
+    with pytest.raises(StudyFolderError, match=r"no problem has been run by every.* 1 rows of 12: PF 1 of 6, IS 0"):
         tabulate(Study(study.config, study.cells, study.problems, [], study.rows[:1]))
 
 
@@ -165,3 +165,31 @@ def test_variants_have_lines_and_axes_of_their_own(tmp_path, config):
     ]  # fmt: skip
     assert report.columns()[0] == ("variant", True)
     assert "cold" in report.markdown() and report.html().count("<figure>") == len(COST_KINDS) - 1
+
+
+def test_a_study_is_read_variant_by_variant(config, tmp_path):
+    """Of three variants one is complete, one has two problems, one lacks a combination on each problem."""
+    heat = {name: {"program": {"temperature": value}} for name, value in (("cold", 0.5), ("warm", 2.0), ("hot", 3.0))}
+    whole = made_up(config(variants=heat), {"PF": {1: 0.3, 4: 0.8}, "IS": {1: 0.3, 4: 0.5}})
+    last = whole.problems[-1].source_id
+    rows = [
+        row
+        for row in whole.rows
+        if row.variant == "cold"
+        or (row.variant == "warm" and not (row.problem == last and row.algorithm == "IS"))
+        or (row.variant == "hot" and row.algorithm == "PF")
+    ]
+    study = Study(whole.config, whole.cells, whole.problems, [], rows, folder=tmp_path)
+    results = tabulate(study)
+    assert results.variants == ["cold", "warm"] and not results.is_complete
+    assert {variant: len(ids) for variant, ids in results.problems_of.items()} == {"cold": 3, "warm": 2, "hot": 0}
+    assert results.curves["warm", "PF", "generations"].right.shape == (2, 2)
+    report = make_report(results)
+    assert report.title == "small: 2 to 3 problems of 3"
+    notes = " ".join(report.notes)
+    assert "numbers of problems: cold 3, warm 2;" in notes
+    assert "hot is left out" in notes and "(6 rows of 12: PF 6 of 6, IS 0 of 6)" in notes
+    assert f"pyro-llm bench {tmp_path}/study.json --out {tmp_path}" in notes
+    assert [line.variant for line in report.lines] == ["cold"] * 4 + ["warm"] * 4
+    complete = tabulate(whole)
+    assert complete.is_complete and complete.extent == "3 problems" and complete.gaps == []
