@@ -112,9 +112,9 @@ def report_bench(folder: Path, cost: str) -> None:
 
 def _show(study: Study, folder: Path, cost: str) -> None:
     for skipped in study.skipped:
-        _note(f"{skipped.algorithm} was not run with {skipped.budget:g} {skipped.kind}: {skipped.reason}.")
+        _note(f"{skipped.algorithm} was not run with {skipped.amount}: {skipped.reason}.")
     for row in study.failed[:MAX_FAILURES]:
-        _note(f"{row.algorithm}, {row.budget:g} {row.kind}, problem {row.problem} failed: {row.error}")
+        _note(f"{row.algorithm}, {row.amount}, problem {row.problem} failed: {row.error}")
     if study.failed:
         _note(f"{len(study.failed)} runs failed and count as wrong; --retry-failed makes them again.")
     report = make_report(tabulate(study), cost)

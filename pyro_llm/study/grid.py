@@ -20,6 +20,7 @@ from pyro_llm.study.config import AlgorithmSpec, StudyConfig
 from pyro_llm.study.problem import Problem
 from pyro_llm.study.split import SIZES, DoesNotFit, sizes_for, warmup_of
 from pyro_llm.study.variants import resolve_variants
+from pyro_llm.study.words import counted
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class Skipped:
     budget: float
     reason: str
 
+    @property
+    def amount(self) -> str:
+        """The budget in words."""
+        return counted(self.budget, self.kind)
+
 
 def make_budget(kind: str, size: float, prices: dict[str, float] | None) -> Budget:
     """A budget of one kind.
@@ -169,7 +175,8 @@ def _of_algorithm(
     except StudyConfigError as error:
         raise StudyConfigError(place + str(error)) from error
     if not cells:
-        raise StudyConfigError(f"{place}it fits no budget of the study: {skipped[0].reason}")
+        reasons = "; ".join(dict.fromkeys(one.reason.rstrip(".") for one in skipped))
+        raise StudyConfigError(f"{place}it fits no budget of the study: {reasons}.")
     return cells, skipped
 
 

@@ -20,6 +20,7 @@ from pyro_llm.study.plots import plot_study
 from pyro_llm.study.results import Results
 from pyro_llm.study.scaling import ScalingRate, scaling_rate
 from pyro_llm.study.summary import Line, summarise
+from pyro_llm.study.words import counted
 
 MAX_FAILURES = 50
 
@@ -67,7 +68,7 @@ class Report:
             [
                 *([line.variant] if self._with_variants else []),
                 line.algorithm,
-                f"{line.budget:g} {line.kind}",
+                counted(line.budget, line.kind),
                 str(line.accuracy),
                 "" if line.difference is None else _signed(line.difference),
                 *([_amount(line.costs[kind]) for kind in self._cost_columns] if with_costs else []),
@@ -93,7 +94,7 @@ class Report:
         if stopped:
             notes.append(f"{stopped} runs ended as a budget was spent.")
         for skipped in results.study.skipped:
-            notes.append(f"{skipped.algorithm} was not run with {skipped.budget:g} {skipped.kind}: {skipped.reason}.")
+            notes.append(f"{skipped.algorithm} was not run with {skipped.amount}: {skipped.reason}.")
         if failed := sum(line.failed for line in self.lines):
             notes.append(f"{failed} runs failed; they count as wrong answers.")
         return notes

@@ -14,6 +14,7 @@ from pyro_llm.prices import Prices
 from pyro_llm.study.costs import COST_KINDS, cost_of
 from pyro_llm.study.rows import Row
 from pyro_llm.study.runner import Study
+from pyro_llm.study.words import counted
 
 Table = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ class Results:
         """How many of the problems count, in the variants that are shown."""
         numbers = [len(problems) for problems in self.problems_of.values() if problems]
         fewest, most, whole = min(numbers), max(numbers), len(self.study.problems)
-        done = _problems(fewest) if fewest == most else f"{fewest} to {_problems(most)}"
+        done = counted(fewest, "problems") if fewest == most else f"{fewest} to {counted(most, 'problems')}"
         return done if fewest == whole else f"{done} of {whole}"
 
     @property
@@ -137,8 +138,8 @@ def tabulate(study: Study) -> Results:
     if not any(problems_of.values()):
         command = "the same command goes on" if study.command is None else f"to go on: {study.command}"
         raise StudyFolderError(
-            f"There is no table of {study.config.name!r} yet: no problem has been run by every combination, and there "
-            f"are {_rows_so_far(study)}; {command}"
+            f"There is no table of {study.config.name!r} yet: no problem has been run by every combination, and "
+            f"there are only {_rows_so_far(study)}; {command}"
         )
     indices = {variant: {name: place for place, name in enumerate(ids)} for variant, ids in problems_of.items()}
     grouped: dict[tuple[str, str, str], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
@@ -159,11 +160,7 @@ def _rows_so_far(study: Study, variant: str | None = None) -> str:
         {name: number * len(study.problems) for name, number in Counter(c.algorithm for c in cells).items()}
     )
     each = ", ".join(f"{name} {made[name]} of {number}" for name, number in wanted.items())
-    return f"{len(rows)} rows of {len(cells) * len(study.problems)}: {each}"
-
-
-def _problems(number: int) -> str:
-    return "1 problem" if number == 1 else f"{number} problems"
+    return f"{counted(len(rows), 'rows')} of {len(cells) * len(study.problems)}: {each}"
 
 
 def _curve(

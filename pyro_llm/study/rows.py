@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pyro_llm.errors import OutputPathError, StudyFolderError
 from pyro_llm.jsonl import append_line, mend, read_lines
+from pyro_llm.study.words import counted
 from pyro_llm.validation import reason
 
 FILE = "rows.jsonl"
@@ -58,6 +59,11 @@ class Row(BaseModel):
     seconds: float | None = None
     error: str | None = None
     version: str = ""
+
+    @property
+    def amount(self) -> str:
+        """The budget in words."""
+        return counted(self.budget, self.kind)
 
 
 class RowFile:
@@ -125,7 +131,7 @@ class RowFile:
                 label = " ".join(filter(None, [row.variant, row.algorithm]))
                 raise StudyFolderError(
                     f"{str(self.folder)!r} holds results of another configuration: that of {label} with "
-                    f"{row.budget:g} {row.kind}, seed {row.seed}, on the problem {row.problem!r} is not of this study."
+                    f"{row.amount}, seed {row.seed}, on the problem {row.problem!r} is not of this study."
                     f"{changes} To keep them, choose another folder (--out); a study may gain problems, algorithms, "
                     "budgets, seeds or variants in its folder, but nothing in it may change or go."
                 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyro_llm.errors import StudyConfigError
+from pyro_llm.study.words import are, counted
 
 SIZES = ("num_particles", "num_runs", "num_chains", "num_iterations")
 """Options whose product, iterations of warm-up and rungs of a ladder counted too, is a number of generations."""
@@ -53,15 +54,19 @@ def sizes_for(
         others *= size + (warmup if name == "num_iterations" else 0)
     if free is None:
         if others != generations:
-            raise DoesNotFit(f"it makes {others} generations with what is fixed, and not {generations}")
+            raise DoesNotFit(f"it makes {counted(others, 'generations')} with what is fixed, and not {generations}")
         return found
     factor = generations // others
+    amount = f"{counted(generations, 'generations')} {are(generations)}"
+    if factor == 0:
+        raise DoesNotFit(f"{amount} fewer than the {others} that are fixed")
     if factor * others != generations:
-        raise DoesNotFit(f"{generations} generations are no multiple of the {others} that are fixed")
+        raise DoesNotFit(f"{amount} no multiple of the {others} that are fixed")
     found[free] = factor - (warmup if free == "num_iterations" else 0)
     if found[free] < 1:
         raise DoesNotFit(
-            f"{generations} generations are {factor} iterations of {others}, and {warmup} are warm-up: none is left"
+            f"{amount} {counted(factor, 'iterations')} of {others}, and {warmup} {are(warmup)} warm-up: none is left; "
+            f"it takes {(warmup + 1) * others} or more"
         )
     return found
 
@@ -86,7 +91,8 @@ def _scheduled(
     scale, rest = divmod(generations, sum(schedule) * others)
     if rest or not scale:
         raise DoesNotFit(
-            f"{generations} generations are no multiple of the {sum(schedule) * others} that the schedule makes"
+            f"{counted(generations, 'generations')} {are(generations)} no multiple of the "
+            f"{sum(schedule) * others} that the schedule makes"
         )
     kept = {name: size for name, size in fixed.items() if name != "num_particles"}
     scaled = [scale * size for size in schedule]

@@ -66,6 +66,6 @@ def test_a_page_is_made_from_rows(tmp_path):
     config = parse_config(raw | {"budgets": {"generations": [1]}, "problems": {"set": "abacus", "number": 2}})
     run_study(config, tmp_path / "rows", progress=False)
     made = page("accuracy", tmp_path / "rows", tmp_path / "images")
-    assert "2 problems" in made and "| particle filter | 1 generations |" in made
+    assert "2 problems" in made and "| particle filter | 1 generation |" in made
     assert (tmp_path / "images" / "study_accuracy.svg").stat().st_size > 1000
     assert page("accuracy", tmp_path / "rows", tmp_path / "images") == made

@@ -69,3 +69,15 @@ def test_a_schedule_in_a_study():
     cells, skipped = make_grid(config(algorithms={"wide first": gibbs}, budgets={"generations": [2, 16]}))
     assert [cell.options["num_particles"] for cell in cells] == [[8, 4, 4]] * 2
     assert [one.budget for one in skipped] == [2]
+
+
+def test_an_algorithm_that_fits_no_budget_says_why_for_each():
+    raw = {"algorithms": {"Gibbs": {"algorithm": "ParticleGibbs", "split": {"num_particles": 4}}}}
+    with pytest.raises(StudyConfigError) as raised:
+        make_grid(parse_config(raw | {"budgets": {"generations": [1, 4, 6]}}))
+    assert str(raised.value) == (
+        "algorithms: Gibbs: it fits no budget of the study: 1 generation is fewer than the 4 that are fixed; "
+        "4 generations are 1 iteration of 4, and 1 is warm-up: none is left; it takes 8 or more; "
+        "6 generations are no multiple of the 4 that are fixed."
+    )
+    assert [cell.budget for cell in make_grid(parse_config(raw | {"budgets": {"generations": [4, 8]}}))[0]] == [8]

@@ -130,7 +130,7 @@ def test_only_problems_that_all_were_run_on_count(tmp_path, config):
     assert len(tabulate(half).problems) == 2
     report = make_report(tabulate(half))
     assert report.title == "small: 2 problems of 3"
-    with pytest.raises(StudyFolderError, match=r"no problem has been run by every.* 1 rows of 12: PF 1 of 6, IS 0"):
+    with pytest.raises(StudyFolderError, match=r"no problem has been run by every.* 1 row of 12: PF 1 of 6, IS 0"):
         tabulate(Study(study.config, study.cells, study.problems, [], study.rows[:1]))
 
 
