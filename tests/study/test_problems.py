@@ -86,3 +86,20 @@ def test_no_answer_is_wrong():
 )
 def test_same_answer(left, right, same):
     assert same_answer(left, right) is same
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"number": 100_000}, "number: 100000 are asked for, and there are 500 in all"),
+        ({"number": 2, "start": 499}, "number: 2 are asked for after the first 499, and there are 500 in all"),
+        ({"start": 500}, "start: 500 are to be passed over, and there are 500"),
+    ],
+)
+def test_more_problems_than_there_are(choice, message):
+    with pytest.raises(StudyConfigError, match=message):
+        load_problems({"set": "abacus", **choice})
+
+
+def test_the_last_problem_can_be_chosen():
+    assert len(load_problems({"set": "abacus", "number": 1, "start": 499})) == 1

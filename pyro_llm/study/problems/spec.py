@@ -22,7 +22,7 @@ class ProblemSpec(BaseModel):
     """The options of a source of problems; subclasses add their own.
 
     Attributes:
-        number: the most problems that are taken; None: all.
+        number: how many problems are taken; None: all.
         start: how many are passed over first.
         template: what the language model is given, with `{problem}` where the problem is to stand: worked examples, for
             a model that follows no instructions. Nothing else in it is replaced.
@@ -58,6 +58,9 @@ class ProblemSpec(BaseModel):
     def choose(self, problems: Sequence[AnyProblem]) -> list[AnyProblem]:
         r"""Those of the problems that the options ask for, in their template.
 
+        Raises:
+            StudyConfigError: there are not so many.
+
         Example:
             >>> ProblemSpec(start=1, template="Q: {problem}\nA:").choose(
             ...     [Problem("1 + 1?", "2", "a"), Problem("2 + 1?", "3", "b")]
@@ -65,5 +68,14 @@ class ProblemSpec(BaseModel):
             [Problem(prompt='Q: 2 + 1?\nA:', answer='3', source_id='b')]
         """
         end = None if self.number is None else self.start + self.number
+        if self.start >= len(problems) > 0:
+            raise StudyConfigError(
+                f"problems: start: {self.start} are to be passed over, and there are {len(problems)}."
+            )
+        if end is not None and end > len(problems):
+            after = f" after the first {self.start}" if self.start else ""
+            raise StudyConfigError(
+                f"problems: number: {self.number} are asked for{after}, and there are {len(problems)} in all."
+            )
         chosen = problems[self.start : end]
         return [replace(one, prompt=self.template.replace(PLACE, one.prompt)) for one in chosen]
