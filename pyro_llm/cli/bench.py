@@ -16,8 +16,10 @@ from pyro_llm.errors import StudyConfigError
 from pyro_llm.study.config import parse_config
 from pyro_llm.study.report import Report, make_report
 from pyro_llm.study.results import tabulate
+from pyro_llm.study.rows import RowFile
 from pyro_llm.study.runner import Study, read_study, run_study
 from pyro_llm.study.variants import merged
+from pyro_llm.study.words import counted
 from pyro_llm.study.yaml_file import parse_yaml, read_yaml
 
 SOME_FAILED = 1
@@ -94,7 +96,13 @@ def run_bench(
         raw["problems"] = {"set": "abacus", **(raw.get("problems") or {})}
     config = parse_config(raw)
     folder = Path("runs") / config.name if out is None else out
-    study = run_study(config, folder, workers=workers, limit=limit, retry_failed=retry_failed)
+    try:
+        study = run_study(config, folder, workers=workers, limit=limit, retry_failed=retry_failed)
+    except KeyboardInterrupt:
+        _note(
+            f"{counted(len(RowFile(folder).read()), 'rows')} kept in {folder}; the same command goes on with the study."
+        )
+        raise
     if study.was_cut_off:
         _note(f"The last row in {folder} was cut off; it has been run again.")
     _show(study, folder, "generations")

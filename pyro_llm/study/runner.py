@@ -102,7 +102,8 @@ def run_study(
         workers: processes, each with one thread of torch and models of its own; 1: this process.
         limit: the most problems that are worked on; the first ones.
         retry_failed: whether runs that failed are made again.
-        progress: a bar on standard error: yes, no, or (None) if that is a terminal; or a function called with each row.
+        progress: a bar on standard error: yes, no, or (None) a bar if that is a terminal, else a line now and then; or a
+            function called with each row.
 
     Returns:
         The study with all rows of the folder.
@@ -123,7 +124,7 @@ def run_study(
         _write_config(config, file.folder)
         tasks = _to_do(study, rows, limit, retry_failed)
         with (
-            RowProgress(progress, tasks, title=config.name) as show,
+            RowProgress(progress, tasks, config.name, len(rows), file.folder) as show,
             closing(rows_of(iter(tasks), workers)) as made,
         ):
             for row in made:

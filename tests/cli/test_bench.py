@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pyro_llm.cli import app
+from pyro_llm.study.rows import RowFile
 
 SMALL = [
     "--algorithm", "PF=SMC", "--algorithm", "BestOfN", "--generations", "2", "--number", "2",
@@ -67,3 +68,26 @@ def test_what_cannot_be_run_is_said(tmp_path, monkeypatch, arguments, message):
 def test_a_folder_without_a_study(tmp_path):
     result = invoke("bench-report", tmp_path)
     assert result.exit_code == 2 and "holds no study" in flat(result.stderr)
+
+
+def test_an_interrupted_study_says_what_is_kept(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    append = RowFile.append
+
+    def then_interrupt(file, row):
+        append(file, row)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RowFile, "append", then_interrupt)
+        result = invoke("bench", *SMALL, "--out", out)
+    assert result.exit_code == 130
+    assert f"study: 4 rows to do, 0 rows are there, in {out}" in flat(result.stderr)
+    assert f"1 row kept in {out}; the same command goes on" in flat(result.stderr)
+    report = invoke("bench-report", out)
+    assert report.exit_code == 2 and "1 row of 4: PF 1 of 2, BestOfN 0 of 2; to go on: pyro-llm bench" in flat(
+        report.stderr
+    )
+    on = invoke("bench", out / "study.json", "--out", out)  # the command that it names
+    assert on.exit_code == 0, on.output
+    assert "3 rows to do, 1 row is there" in flat(on.stderr) and "3 of 3 rows, 100% of the work" in flat(on.stderr)
