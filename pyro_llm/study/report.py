@@ -19,6 +19,7 @@ from pyro_llm.study.figures import page_figure
 from pyro_llm.study.plots import plot_study
 from pyro_llm.study.results import Results
 from pyro_llm.study.scaling import ScalingRate, scaling_rate
+from pyro_llm.study.scaling_words import rate_in_words
 from pyro_llm.study.summary import Line, summarise
 from pyro_llm.study.words import counted
 
@@ -84,12 +85,7 @@ class Report:
         results, stopped = self.results, sum(sum(line.stopped.values()) for line in self.lines)
         notes = list(results.gaps)
         notes += [
-            f"Scaling rate of {rate.algorithm}{f' ({variant})' if variant else ''}: at the accuracy "
-            f"{rate.accuracy:.3f}, {rate.reference} needs {rate} times its budget in {COST_KINDS[rate.kind]}"
-            f" ({rate.reference_budget} to {rate.budget})"
-            + (f"; not reached in {rate.not_reached:.0%} of the samples" if rate.not_reached else "")
-            + "."
-            for variant, rate in self.rates
+            f"{variant}: {rate_in_words(rate)}" if variant else rate_in_words(rate) for variant, rate in self.rates
         ]
         if stopped:
             notes.append(f"{stopped} runs ended as a budget was spent.")

@@ -102,7 +102,7 @@ def run_study(
         workers: processes, each with one thread of torch and models of its own; 1: this process.
         limit: the most problems that are worked on; the first ones.
         retry_failed: whether runs that failed are made again.
-        progress: a bar on standard error: yes, no, or (None) a bar if that is a terminal, else a line now and then; or a
+        progress: a bar on standard error: yes, no, or (None) a bar if that is a terminal, else lines; or a
             function called with each row.
 
     Returns:

@@ -6,6 +6,7 @@ import pytest
 from pyro_llm.errors import OptionError
 from pyro_llm.study.results import Curve
 from pyro_llm.study.scaling import Range, budget_at, scaling_rate
+from pyro_llm.study.scaling_words import rate_in_words
 
 BUDGETS = [1.0, 4.0, 16.0, 64.0]
 
@@ -98,3 +99,23 @@ def test_bad_questions():
         scaling_rate(one, one, at_budget=5)
     with pytest.raises(OptionError, match="was not counted"):
         scaling_rate(one, one, cost="seconds")
+
+
+def test_a_rate_in_words():
+    line, high, flat = [0.2, 0.3, 0.4, 0.5], [0.6, 0.7, 0.8, 0.9], [0.5] * 4
+    for own, reference, words in (
+        (flat, flat, "Scaling rate of a: it cannot be told, as both reach the accuracy 0.500 at the smallest budget, 1 "
+         "generation."),
+        (line, high, "a does not reach the accuracy 0.900 with 64 generations; b does with 64."),
+        (high, line, "Scaling rate of a: a needs at most 1 generation, its smallest budget, for the accuracy 0.500, "
+         "b 64: at least 64 times as many, 95 % interval 64 to ∞."),
+    ):  # fmt: skip
+        assert rate_in_words(scaling_rate(curve("a", own), curve("b", reference), resamples=200)) == words
+    shifted = scaling_rate(curve("a", line), curve("b", line, scale=4.0), accuracy=0.35)
+    assert rate_in_words(shifted) == (
+        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32: 4 times as many, 95 % interval 4 to 4."
+    )
+    neither = scaling_rate(curve("a", line), curve("b", line), accuracy=0.99, resamples=200)
+    assert "neither reaches the accuracy 0.990: not a with 64 generations, nor b with 64" in rate_in_words(neither)
+    near = scaling_rate(curve("a", [0.2, 0.3, 0.4, 0.49], n=50), curve("b", line, n=50), resamples=200)
+    assert "of resampled sets of problems; b does with 64" in rate_in_words(near)
