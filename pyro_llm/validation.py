@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
+
+_WORDS = {
+    "Input should be a valid ": "it should be a ",
+    "it should be a integer": "it should be an integer",
+    "it should be a dictionary": "it should be a mapping, {key: value}",
+    "it should be a list": "it should be a list, [1, 2]",
+    "Input should be ": "it should be ",
+    "Field required": "it is missing",
+}
 
 
 def reason(error: ValidationError, whole: str = "the line") -> str:
@@ -18,6 +29,14 @@ def reason(error: ValidationError, whole: str = "the line") -> str:
         ...     TypeAdapter(dict[str, int]).validate_python({"seed": "x"})
         ... except ValidationError as error:
         ...     print(reason(error))
-        seed: Input should be a valid integer, unable to parse string as an integer
+        seed: it should be an integer, unable to parse string as an integer
     """
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or whole}: {fault['msg']}" for fault in error.errors())
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or whole}: {_said(fault)}" for fault in error.errors())
+
+
+def _said(fault: Any) -> str:
+    """What is wrong, without pydantic's names for it."""
+    said = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    for theirs, ours in _WORDS.items():
+        said = said.replace(theirs, ours)
+    return said

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,17 @@ def run_bench(
     raw = merged(raw, given)
     if set(raw.get("problems") or {}) <= {"number"}:
         raw["problems"] = {"set": "abacus", **(raw.get("problems") or {})}
-    config = parse_config(raw)
+    if file is None and not {"algorithms", "budgets"} <= raw.keys():
+        raise StudyConfigError(
+            "Nothing says what is to be compared: give a YAML file, or --algorithm and --generations, such as "
+            "--algorithm SMC --algorithm BestOfN --generations 1,4,16."
+        )
+    with _naming(file):
+        config = parse_config(raw)
     folder = Path("runs") / config.name if out is None else out
     try:
-        study = run_study(config, folder, workers=workers, limit=limit, retry_failed=retry_failed)
+        with _naming(file):
+            study = run_study(config, folder, workers=workers, limit=limit, retry_failed=retry_failed)
     except KeyboardInterrupt:
         _note(
             f"{counted(len(RowFile(folder).read()), 'rows')} kept in {folder}; the same command goes on with the study."
@@ -107,6 +115,15 @@ def run_bench(
         _note(f"The last row in {folder} was cut off; it has been run again.")
     _show(study, folder, "generations")
     return SOME_FAILED if study.failed else 0
+
+
+@contextmanager
+def _naming(file: Path | None) -> Iterator[None]:
+    """Have errors of the configuration name the file that it is from."""
+    try:
+        yield
+    except StudyConfigError as error:
+        raise error if file is None else StudyConfigError(f"{file}: {error}") from error
 
 
 def report_bench(folder: Path, cost: str) -> None:

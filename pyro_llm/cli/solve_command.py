@@ -169,8 +169,11 @@ def report(
 ) -> None:
     """Write the report of a saved posterior: one page that works offline, with the genealogy of its reasoning."""
     from pyro_llm.cli.outputs import check_outputs, tell_written
+    from pyro_llm.errors import PosteriorFileError
     from pyro_llm.infer import Posterior
 
+    if run.is_dir():
+        raise PosteriorFileError(f"{run} is a folder; for a study there is pyro-llm bench-report {run}")
     out = run.with_suffix(".html") if out is None else out
     check_outputs(report=out)
     Posterior.load(run).report(out)

@@ -130,10 +130,11 @@ class RowFile:
             if row.key not in keys:
                 label = " ".join(filter(None, [row.variant, row.algorithm]))
                 raise StudyFolderError(
-                    f"{str(self.folder)!r} holds results of another configuration: that of {label} with "
-                    f"{row.amount}, seed {row.seed}, on the problem {row.problem!r} is not of this study."
-                    f"{changes} To keep them, choose another folder (--out); a study may gain problems, algorithms, "
-                    "budgets, seeds or variants in its folder, but nothing in it may change or go."
+                    f"{str(self.folder)!r} holds results of another study, or of this one before its configuration was "
+                    f"changed: among them a run of {label} with {row.amount} and seed {row.seed} on the problem "
+                    f"{row.problem!r}, which this configuration does not have.{changes} Choose another folder (--out). "
+                    "A study may gain problems, algorithms, budgets, seeds and variants in its folder, but nothing in it "
+                    "may change or go."
                 )
 
 

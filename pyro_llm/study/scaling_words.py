@@ -26,7 +26,7 @@ def rate_in_words(rate: ScalingRate) -> str:
                 f"{rate.algorithm} with {_amount(own.low, rate.kind)}, nor {rate.reference} with {_number(other.low)}."
             )
         sometimes = ""
-        if rate.not_reached < 1:
+        if rate.not_reached < 0.995:  # else the share would read 0 %
             sometimes = f", but would on {1 - rate.not_reached:.0%} of resampled sets of problems"
         return (
             f"{rate.algorithm} does not reach {accuracy} with {_amount(own.low, rate.kind)}{sometimes}; "
@@ -42,7 +42,8 @@ def rate_in_words(rate: ScalingRate) -> str:
         )
     needs = f"{rate.algorithm} needs {_needed(own, rate.kind)} for {accuracy}, {rate.reference} {_needed(other)}"
     high = "∞" if math.isinf(rate.interval.high) else f"{rate.interval.high:.3g}"
-    told = f"{needs}: {rate.ratio} times as many, 95 % interval {rate.interval.low:.3g} to {high}"
+    many = "as many" if rate.ratio == Range(1.0, 1.0) else f"{rate.ratio} times as many"
+    told = f"{needs}: {many}, 95 % interval {rate.interval.low:.3g} to {high}"
     if rate.interval.low < 1 < rate.interval.high:
         told += ", which does not tell which of them needs more"
     return f"Scaling rate of {rate.algorithm}: {told}."

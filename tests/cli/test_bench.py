@@ -40,7 +40,7 @@ def test_a_study_from_options_and_its_report(tmp_path):
     assert invoke("bench", more, "--out", out).exit_code == 0
     assert len((out / "rows.jsonl").read_text().splitlines()) == 4
     changed = invoke("bench", more, "--out", out, "-o", "program.temperature=0.5")
-    assert changed.exit_code == 2 and "results of another configuration" in flat(changed.stderr)
+    assert changed.exit_code == 2 and "holds results of another study, or of this one before" in flat(changed.stderr)
     assert "What changed since is in: program" in flat(changed.stderr)
 
 
@@ -48,7 +48,8 @@ def test_a_study_from_options_and_its_report(tmp_path):
     ("arguments", "message"),
     [
         (["none.yaml"], "Cannot read the configuration"),
-        ([], "algorithms: Field required"),
+        ([], "give a YAML file, or --algorithm and --generations"),
+        (["--algorithm", "SMC"], "give a YAML file, or --algorithm and --generations"),
         ([*SMALL, "--problems", "none.jsonl"], "Cannot read"),
         ([*SMALL, "--problems", "abbacus"], "abacus"),
         ([*SMALL, "--seeds", "a"], "write integers"),
@@ -91,3 +92,28 @@ def test_an_interrupted_study_says_what_is_kept(tmp_path, monkeypatch):
     on = invoke("bench", out / "study.json", "--out", out)  # the command that it names
     assert on.exit_code == 0, on.output
     assert "3 rows to do, 1 row is there" in flat(on.stderr) and "3 of 3 rows, 100% of the work" in flat(on.stderr)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("budgets: {generations: 4}", "budgets.generations: it should be a list, [1, 2]"),
+        ("budgets: {generations: [1]}\nalgorithms: {PF: {algorithm: SCM}}", "algorithms: PF: unknown algorithm 'SCM'"),
+        (
+            "budgets: {generations: [0]}\nalgorithms: {PF: {algorithm: SMC}}",
+            "budgets: generations: budgets are greater",
+        ),
+    ],
+)
+def test_an_error_in_a_file_names_it(tmp_path, text, message):
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    result = invoke("bench", file, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and f"{file}: " in flat(result.stderr) and message in flat(result.stderr)
+    assert "Value error" not in result.stderr
+
+
+def test_a_folder_is_no_run(tmp_path):
+    result = invoke("report", tmp_path)
+    assert result.exit_code == 2
+    assert f"{tmp_path} is a folder; for a study there is pyro-llm bench-report {tmp_path}" in flat(result.stderr)

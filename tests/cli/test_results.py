@@ -40,7 +40,7 @@ def test_results_of_others(tmp_path):
     append(path, RESULT)
     with path.open("a") as lines:
         lines.write('{"id": "b"}\n')
-    with pytest.raises(ProblemFileError, match=r"r\.jsonl:2: not a result of pyro-llm solve: problem: Field required"):
+    with pytest.raises(ProblemFileError, match=r"r\.jsonl:2: not a result of pyro-llm solve: problem: it is missing"):
         read_results(path)
 
 

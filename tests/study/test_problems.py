@@ -43,7 +43,7 @@ def test_a_template_stands_around_each_problem_and_is_left_alone_otherwise():
         ({"set": "abacus", "file": "x"}, "there are set, file"),
         ({"set": "abacus", "numbr": 3}, "unknown key 'numbr', did you mean 'number'"),
         ({"set": "abbacus"}, "unknown set 'abbacus', did you mean 'abacus'"),
-        ({"set": "abacus", "number": 0}, "number: Input should be greater than or equal to 1"),
+        ({"set": "abacus", "number": 0}, "number: it should be greater than or equal to 1"),
     ],
 )
 def test_bad_sources(spec, message):

@@ -67,7 +67,7 @@ def test_a_folder_may_gain_but_not_change(tmp_path, config):
     )  # fmt: skip
     assert len(more.rows) == more.size == 2 * 3 * 2 * 4
     assert {row.key for row in before.rows} < {row.key for row in more.rows}
-    with pytest.raises(StudyFolderError, match=r"results of another configuration.*What changed since is in: .*seeds"):
+    with pytest.raises(StudyFolderError, match=r"holds results of another study.*What changed since is in: .*seeds"):
         run_study(config(), tmp_path, progress=False)
     with pytest.raises(StudyFolderError, match=r"program"):
         run_study(config(program={"stop": None, "max_tokens": 2, "max_steps": 1}), tmp_path, progress=False)
