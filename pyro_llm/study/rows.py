@@ -133,8 +133,8 @@ class RowFile:
                     f"{str(self.folder)!r} holds results of another study, or of this one before its configuration was "
                     f"changed: among them a run of {label} with {row.amount} and seed {row.seed} on the problem "
                     f"{row.problem!r}, which this configuration does not have.{changes} Choose another folder (--out). "
-                    "A study may gain problems, algorithms, budgets, seeds and variants in its folder, but nothing in it "
-                    "may change or go."
+                    "A study may gain problems, algorithms, budgets, seeds and variants in its folder, but nothing in "
+                    "it may change or go."
                 )
 
 
