@@ -13,6 +13,7 @@ from pyro_llm.lm.decoding import Decoding
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.prices import Prices
 from pyro_llm.study.advice import faults, unknown
+from pyro_llm.study.dry_program import dry_program
 
 BudgetKind = Literal[
     "generations", "lm_tokens", "lm_tokens_sampled", "lm_tokens_forwarded", "reward_tokens", "reward_calls", "seconds",
@@ -132,7 +133,7 @@ class StudyConfig(_Part):
     @classmethod
     def _can_be_run(cls, program: Any) -> Any:
         options = dict(program)
-        ReasoningSSM(None, None, **options)  # type: ignore[arg-type]
+        dry_program(options)
         Decoding(**{field.name: options[field.name] for field in dataclasses.fields(Decoding)})
         return program
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError, StudyConfigError
-from pyro_llm.models import ReasoningSSM
 from pyro_llm.prices import Prices
 from pyro_llm.study.advice import unknown
 from pyro_llm.study.algorithms import check_spec, make_algorithm, parameters
 from pyro_llm.study.config import AlgorithmSpec, StudyConfig
+from pyro_llm.study.dry_program import dry_program
 from pyro_llm.study.problem import Problem
 from pyro_llm.study.split import SIZES, DoesNotFit, sizes_for, warmup_of
 from pyro_llm.study.variants import resolve_variants
@@ -210,8 +210,7 @@ def options_for(spec: AlgorithmSpec, kind: str, size: float, program: dict[str, 
                 "large enough that the budget ends it."
             )
     options = {**spec.options, **found}
-    without_models: Any = (None, None)  # it is not run
-    make_algorithm(spec.algorithm, ReasoningSSM(*without_models, **program), options)
+    make_algorithm(spec.algorithm, dry_program(program), options)
     return options
 
 
