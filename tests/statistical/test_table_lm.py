@@ -283,4 +283,7 @@ def test_scalar_programs_may_return_texts_of_several_models():
     chosen = posterior.samples["which"][0]
     for state, which in zip(posterior.returns[0], chosen, strict=True):
         assert set(str(state.texts)) <= set("xy" if which else "abc")
-    assert sum(posterior.marginal(lambda state: str(state.texts)).values()) == pytest.approx(1.0)
+    assert posterior.texts.tolist() == [[str(state.texts) for state in posterior.returns[0]]]
+    marginal = posterior.marginal(lambda text: set(text) <= set("xy"))
+    assert marginal[True] >= float(chosen.mean()) - 1e-6, "an empty text is of both"
+    assert sum(marginal.values()) == pytest.approx(1.0)
