@@ -15,6 +15,10 @@ from pyro_llm.run_scope import current_cost
 FIRST_LOOK = 5
 """Steps after which it looks for the first time; then after twice as many, and so on."""
 
+FIRST_CERTAIN = 20
+"""Steps from which on it is told that all particles are accepted for certain: the first tokens of a text may all meet
+a constraint that later ones do not."""
+
 MIN_PARTICLES = 10
 """Of a population that can degenerate: a few particles are one lineage soon, and that is no news."""
 
@@ -59,6 +63,8 @@ class RunMonitor:
         alike = (found.equal | found.certain)[found.compared]
         if alike.numel() and float(alike.double().mean()) >= INDIFFERENT:
             certain = bool(found.certain[found.compared].all())
+            if certain and len(population.steps) < FIRST_CERTAIN:
+                return
             self._tell(
                 "reward-saturated" if certain else "reward-constant",
                 f"none of {len(population.steps)} steps has told any particle from another: "
