@@ -55,8 +55,12 @@ class RunMonitor:
         self._look_at_steps(population)
 
     def _look_at_factors(self, population: Population) -> None:
-        history = population.history()
         thresholds = self._thresholds
+        latest = population.steps[-1].log_factor
+        spread = latest.amax() - latest.amin()
+        if spread > thresholds.tolerance and latest.amin() < -thresholds.certainty:
+            return  # the latest step has told particles apart: no need to look at all of them
+        history = population.history()
         found = indifferent_steps(history.log_factor, history.ancestors, thresholds.tolerance, thresholds.certainty)
         if not history.log_factor.any():
             return  # factors of exactly 1 may be those of constraints, which all particles have met so far
