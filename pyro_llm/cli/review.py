@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from rich import box
@@ -14,14 +15,13 @@ from rich.text import Text
 from pyro_llm.answers import answer
 from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.outputs import check_outputs, tell_written
+from pyro_llm.cli.votes import KnownVotes
 from pyro_llm.diagnostics.display import label
 from pyro_llm.errors import LowSampleSizeWarning, VoteFileError
 from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.raters import (
     Question,
-    RaterPosterior,
-    RaterPrior,
     Vote,
     VoteLikelihood,
     Votes,
@@ -29,8 +29,10 @@ from pyro_llm.raters import (
     condition_on_votes,
     informative_prefixes,
     load_votes,
+    without_votes,
 )
-from pyro_llm.raters.review import pooled_ess, votes_within_lines
+from pyro_llm.raters.conditioning import pooled_ess
+from pyro_llm.raters.review import votes_within_lines
 
 WORDS = {"y": "yes", "yes": "yes", "n": "no", "no": "no", "s": "skip", "skip": "skip", "q": "quit", "quit": "quit"}
 NOTHING_LEFT = 1e-6
@@ -48,11 +50,15 @@ def review(
 ) -> None:
     """Ask about the most informative prefixes of a saved run, write each vote at once, show what they make of it.
 
+    Votes that the run was made with, by `solve --votes` or a former review, count once: what is shown as "before" is
+    the posterior without any.
+
     Raises:
         PosteriorFileError: a file holds no posterior.
         NoTextError: the run wrote no texts.
         VoteFileError: the file of votes holds lines that are none; or it is not there, and no vote is asked for.
         RatingsError: nothing is known of somebody who voted.
+        ResultsMismatchError: what was known of those who voted before is no longer to be had.
         OutputPathError: votes or the posterior cannot be written.
     """
     votes_path = votes_file or run.with_suffix(".votes.jsonl")
@@ -65,12 +71,11 @@ def review(
         )
     posterior = Posterior.load(run)
     votes = load_votes(votes_path) if votes_path.exists() else Votes()
-    if raters is not None:
-        known = RaterPosterior.load(raters)
-    else:
-        everybody = tuple(dict.fromkeys([*votes.raters, rater]))
-        known = RaterPosterior.from_prior(everybody, RaterPrior.of_reliability(reliability))
-    likelihood = _ask_all(posterior, VoteLikelihood(votes, known), votes_path, rater, count)
+    if (given := posterior.settings.get("command", {}).get("votes")) is not None:
+        already = KnownVotes.of_settings(given)
+        posterior, votes = without_votes(posterior, already.likelihood()), already.beside(votes)
+    known = KnownVotes(votes, reliability, raters, (rater,))
+    likelihood = _ask_all(posterior, known.likelihood(), votes_path, rater, count)
 
     conditioned, warning = _condition(posterior, likelihood)
     output.print(_comparison(posterior, conditioned))
@@ -85,6 +90,8 @@ def review(
             errors.print("[bold yellow]Warning:[/]", end=" ")
             errors.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
+        known = replace(known, votes=likelihood.votes)
+        conditioned.settings["command"] = conditioned.settings.get("command", {}) | {"votes": known.settings}
         conditioned.save(out)
         tell_written("Posterior", out)
 

@@ -12,6 +12,7 @@ from pyro_llm.cli.budget import read_budget
 from pyro_llm.cli.options import SolveOptions
 
 if TYPE_CHECKING:
+    from pyro_llm.cli.votes import KnownVotes
     from pyro_llm.rewards import Calibration
 
 MODEL, INFERENCE, OUTPUT = "Model", "Inference", "Output"
@@ -39,6 +40,25 @@ def solve(
     calibration: Annotated[
         Path | None,
         typer.Option(help="Calibrate the reward by this file of `pyro-llm calibrate`.", rich_help_panel=MODEL),
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(
+            help="People's votes on prefixes, a file of `pyro-llm review` (JSONL or .csv): they steer the particles.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    reliability: Annotated[
+        float,
+        typer.Option(
+            help="How often voters are right, on average; known as if from 20 tests of each.", rich_help_panel=MODEL
+        ),
+    ] = 0.9,
+    raters: Annotated[
+        Path | None,
+        typer.Option(
+            help="What is known of the voters: a file of `RaterPosterior.save`, instead.", rich_help_panel=MODEL
+        ),
     ] = None,
     max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a solution.", rich_help_panel=MODEL)] = 12,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a step.", rich_help_panel=MODEL)] = 32,
@@ -142,7 +162,7 @@ def solve(
         top_k=top_k, stop=stop.replace(r"\n", "\n").replace(r"\t", "\t"), device=device, dtype=dtype,
         particles=particles, runs=runs, ess_threshold=ess_threshold,
         seed=secrets.randbelow(2**31) if seed is None else seed, seed_was_given=seed is not None,
-        budget=read_budget(budget or [], prices),
+        budget=read_budget(budget or [], prices), votes=_votes(votes, reliability, raters),
     )  # fmt: skip
     if file is not None:
         from pyro_llm.cli.batch import solve_file
@@ -159,6 +179,17 @@ def _calibration(path: Path | None, reward: str) -> Calibration | None:
     from pyro_llm.rewards import load_calibration
 
     return load_calibration(path, reward)
+
+
+def _votes(path: Path | None, reliability: float, raters: Path | None) -> KnownVotes | None:
+    if path is None:
+        if raters is not None:
+            raise typer.BadParameter("--raters says what is known of those who voted: give their --votes too.")
+        return None
+    from pyro_llm.cli.votes import KnownVotes
+    from pyro_llm.raters import load_votes
+
+    return KnownVotes(load_votes(path), reliability, raters)
 
 
 def report(

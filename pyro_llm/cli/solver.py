@@ -13,11 +13,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 import pyro_llm
 from pyro_llm.cli.console import errors, warnings_told
 from pyro_llm.cli.options import SolveOptions
-from pyro_llm.errors import OptionError
 from pyro_llm.infer import SMC, Outcome, Posterior
 from pyro_llm.infer.progress import ProgressOption
+from pyro_llm.lm.state import TextState
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.ops.steps import StepReport
+from pyro_llm.raters import observe_votes
 from pyro_llm.rewards import Calibrated, RewardModel
 
 
@@ -26,8 +27,8 @@ class Solver:
 
     def __init__(self, options: SolveOptions) -> None:
         self.options = options
+        self.votes = None if options.votes is None else options.votes.likelihood()
         dtype = getattr(torch, options.dtype) if options.dtype else None
-        _check_device(options.device)
         with self._progress() as progress:
             progress.add_task(f"loading {options.lm}", total=None)
             lm = pyro_llm.load_lm(options.lm, device=options.device, dtype=dtype)
@@ -37,6 +38,7 @@ class Solver:
         self.model = ReasoningSSM(
             lm, reward, max_steps=options.max_steps, stop=options.stop, max_tokens=options.max_tokens,
             temperature=options.temperature, top_p=options.top_p, top_k=options.top_k,
+            observe=None if self.votes is None else self._observe_votes,
         )  # fmt: skip
 
     def solve(self, problem: str, seed: int) -> Posterior:
@@ -82,6 +84,10 @@ class Solver:
                     yield outcome
                     progress.start()
 
+    def _observe_votes(self, step: int, state: TextState) -> None:
+        if self.votes is not None:
+            observe_votes(f"votes_{step}", self.votes, state)
+
     def _smc(self, progress: ProgressOption) -> SMC:
         options = self.options
         return SMC(
@@ -94,19 +100,11 @@ class Solver:
         # before the run.
         posterior.settings["seed"] = seed
         posterior.settings["command"] = self.options.settings | {"device": self.options.device}
+        if self.votes is not None:
+            posterior.settings["votes"] = len(self.votes.votes.on(posterior.written.prompt))
         return posterior
 
     @staticmethod
     def _progress() -> Progress:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         return Progress(*columns, console=errors, transient=True)
-
-
-def _check_device(device: str | None) -> None:
-    if device is None:
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise OptionError(f"--device {device!r} cannot be used here: {reason}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyro
@@ -53,11 +53,14 @@ class ReasoningSSM:
         top_k: as in `LLM`.
         emission: what a judgement multiplies the weight by, `"bernoulli"`, `"potential"` or `"odds"`.
         inverse_temperature: the power that this factor is raised to. Greater than 0.
+        observe: what else is observed of a step: called with its number $t$ and the solution so far after each
+            `accept_t`, to state further observed sites, people's votes say (`pyro_llm.observe_votes`), or a second
+            `accept`. Their names must differ from step to step. None: nothing else.
 
     Raises:
         OptionError: `lm` is no language model, `max_steps` is not a positive integer, there is no such emission, the
-            inverse temperature is not a positive number, or what ends a solution is no text; when it runs, another
-            option is out of its range.
+            inverse temperature is not a positive number, what ends a solution is no text, or `observe` cannot be
+            called; when it runs, another option is out of its range.
         RewardError: `reward` cannot be called.
 
     Examples:
@@ -91,6 +94,7 @@ class ReasoningSSM:
     top_k: int = 0
     emission: EmissionName = "bernoulli"
     inverse_temperature: float = 1.0
+    observe: Callable[[int, TextState], object] | None = None
 
     def __post_init__(self) -> None:
         check_language_model(self.lm, type(self).__name__)
@@ -100,6 +104,8 @@ class ReasoningSSM:
         if self.finish_at is not None and not all(isinstance(text, str) and text for text in self._endings):
             raise OptionError(f"finish_at={self.finish_at!r}: give a string that is not empty, or several, or None.")
         check_emission(self.emission, self.inverse_temperature)
+        if self.observe is not None and not callable(self.observe):
+            raise OptionError(f"observe={self.observe!r}: give a function of a step's number and the text so far.")
 
     @property
     def _endings(self) -> tuple[str, ...]:
@@ -123,6 +129,8 @@ class ReasoningSSM:
             if self._endings:
                 state = state.finish(contain(self.lm, step, self._endings))
             accept(f"accept_{t}", self.reward, state, self.emission, self.inverse_temperature)
+            if self.observe is not None:
+                self.observe(t, state)
             if state.finished.all():
                 break
         return state

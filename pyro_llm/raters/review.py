@@ -1,25 +1,19 @@
-"""People in the loop of a finished run: which prefixes to ask about, and what their votes make of it."""
+"""People in the loop of a finished run: which prefixes to ask about."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable
-from copy import copy
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_llm.answers import answer
-from pyro_llm.errors import LowSampleSizeWarning, OptionError
 from pyro_llm.infer.posterior import Posterior
-from pyro_llm.ops.weights import effective_sample_size, normalise
+from pyro_llm.raters.conditioning import texts_of
 from pyro_llm.raters.vote_likelihood import VoteLikelihood
 from pyro_llm.raters.votes import Votes, matched_prefixes
-
-LOW_SHARE, LOW_SIZE = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -37,49 +31,6 @@ class Question:
     information: float
     share: float
     yes: float
-
-
-def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Posterior:
-    r"""The posterior given votes as well: each particle's weight times $V$ of its text, as in `VoteLikelihood`.
-
-    Importance weighting: the particles stay what they are. The log-evidence of each run gains the logarithm of the
-    mean of $V$. The target is that of the program with `observe_votes`; which to run anew where the votes leave few
-    particles.
-
-    Raises:
-        NoTextError: the particles are no texts.
-        OptionError: they are draws of Markov chains, which have no weights to change, or several texts each.
-
-    Warns:
-        LowSampleSizeWarning: the pooled effective sample size falls below 10, or a tenth of what it was.
-    """
-    if posterior.chains is not None:
-        raise OptionError("The draws of Markov chains have no weights: run the program anew, with observe_votes in it.")
-    texts = _texts(posterior)
-    distinct = list(dict.fromkeys(texts))
-    by_text = dict(zip(distinct, likelihood.log_ratio(distinct, posterior.written.prompt).tolist(), strict=True))
-    log_ratio = torch.tensor([by_text[text] for text in texts], dtype=torch.float64)
-    log_ratio = log_ratio.reshape(posterior.log_weights.shape)
-    weighed = posterior.log_weights + log_ratio
-    conditioned = copy(posterior)
-    conditioned.log_weights = normalise(weighed)
-    conditioned.log_evidence = posterior.log_evidence + torch.logsumexp(weighed, -1)
-    conditioned.log_likelihood = posterior.log_likelihood + log_ratio
-    conditioned.settings = posterior.settings | {"votes": len(likelihood.votes.on(posterior.written.prompt))}
-    before, after = pooled_ess(posterior), pooled_ess(conditioned)
-    if after < LOW_SHARE * before or after < LOW_SIZE <= before:
-        warnings.warn(
-            f"After the votes the {log_ratio.numel()} particles are worth {after:.1f} (before: {before:.1f}). Run the "
-            "program anew with the votes in it, by pyro_llm.observe_votes.",
-            LowSampleSizeWarning,
-            stacklevel=2,
-        )
-    return conditioned
-
-
-def pooled_ess(posterior: Posterior) -> float:
-    """Kish's effective sample size of all runs pooled by their evidence."""
-    return float(effective_sample_size(posterior.pooled_log_weights.reshape(-1)))
 
 
 def informative_prefixes(
@@ -100,7 +51,7 @@ def informative_prefixes(
     over the errors given the votes so far. (Lindley, Annals of Mathematical Statistics 27(4), 1956.)
 
     Args:
-        posterior: a run, as it was before any votes.
+        posterior: a run, as it was before any votes: see `without_votes`.
         likelihood: the votes so far.
         rater: who is to be asked. Prefixes that they voted on, or skipped, are left out.
         fn: the answer of a text.
@@ -109,7 +60,7 @@ def informative_prefixes(
     Returns:
         The most informative first. Ends of lines and whole texts are asked about.
     """
-    texts = _texts(posterior)
+    texts = texts_of(posterior)
     place = {text: index for index, text in enumerate(dict.fromkeys(texts))}
     index = torch.tensor([place[text] for text in texts])
     prior = torch.zeros(len(place), dtype=torch.float64)
@@ -148,7 +99,7 @@ def votes_within_lines(posterior: Posterior, votes: Votes) -> list[str]:
         NoTextError: the particles are no texts.
         OptionError: they are several texts each.
     """
-    texts = list(dict.fromkeys(_texts(posterior)))
+    texts = list(dict.fromkeys(texts_of(posterior)))
     ends = {prefix for text in texts for prefix in matched_prefixes(text)}
     prefixes = dict.fromkeys(vote.prefix for vote in votes.on(posterior.written.prompt))
     return [p for p in prefixes if p not in ends and any(text.startswith(p) for text in texts)]
@@ -172,13 +123,6 @@ def _matches(texts: list[str], likelihood: VoteLikelihood, rater: str, problem: 
     for x, row in enumerate(rows):
         matches[x, [place[prefix] for prefix in row if prefix in place]] = True
     return prefixes, matches
-
-
-def _texts(posterior: Posterior) -> list[str]:
-    if not posterior.written.single:
-        raise OptionError("Each particle holds several texts; votes are on the texts of programs that write one.")
-    texts: list[Any] = posterior.texts.reshape(-1).tolist()
-    return texts
 
 
 def _entropy(probability: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def test_a_seed_is_drawn_and_shown(tmp_path):
     [
         (["solve", PROBLEM, "--lm", "nonesuch/nothing"], "nonesuch/nothing"),
         (["solve", PROBLEM, "--reward", "nonesuch/nothing"], "nonesuch/nothing"),
-        (["solve", PROBLEM, "--device", "abacus"], "--device 'abacus' cannot be used"),
+        (["solve", PROBLEM, "--device", "abacus"], "device='abacus' cannot be used"),
         (["solve", PROBLEM, "--out", "/nonexistent/run.nc"], "there is no folder"),
         (["solve", PROBLEM, "--plot", "/nonexistent/run.png"], "there is no folder"),
         (["solve", PROBLEM, "--plot", "run.txt"], "must end in one of"),

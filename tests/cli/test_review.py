@@ -12,7 +12,16 @@ from pyro_llm.cli import app
 from pyro_llm.distributions import LLM
 from pyro_llm.infer import SMC, Posterior
 from pyro_llm.lm import TableLM
-from pyro_llm.raters import RaterPosterior, RaterPrior, VoteLikelihood, condition_on_votes, load_votes
+from pyro_llm.raters import (
+    RaterPosterior,
+    RaterPrior,
+    Vote,
+    VoteLikelihood,
+    append_vote,
+    condition_on_votes,
+    load_votes,
+    without_votes,
+)
 
 # "x" or "y" in the first line, then "answer: 1" or "answer: 2"; the end.
 LM = TableLM(
@@ -157,3 +166,70 @@ def test_votes_that_end_within_a_line_are_told_of(run, tmp_path):
     assert "end within a line of the texts of this run" in flat(result.stderr)
     assert r"'x\nans'" in result.stderr
     assert "elsewhere" not in result.stderr
+
+
+PROBLEM = "What is 34 - 12?"
+SMALL = ["--particles", 8, "--runs", 2, "--max-steps", 3, "--max-tokens", 12, "--temperature", 2, "--seed", 7]
+
+
+def solve(*arguments):
+    return CliRunner().invoke(app, ["solve", PROBLEM, *map(str, [*SMALL, *arguments])])
+
+
+def test_votes_steer_a_run_and_count_once_in_its_review(tmp_path):
+    """A vote goes into `solve`; in a review by the same file it is not counted twice."""
+    plain, steered, votes = tmp_path / "plain.nc", tmp_path / "steered.nc", tmp_path / "votes.jsonl"
+    assert solve("--out", plain).exit_code == 0
+    first = Posterior.load(plain).texts[0, 0].split("\n")[0]
+    append_vote(votes, Vote(prefix=first, vote="no", rater="Ann", problem=PROBLEM))
+    result = solve("--votes", votes, "--reliability", 0.95, "--out", steered)
+    assert result.exit_code == 0, result.output
+
+    run = Posterior.load(steered)
+    (vote,) = load_votes(votes).votes
+    likelihood = VoteLikelihood(load_votes(votes), RaterPosterior.from_prior(("Ann",), RaterPrior.of_reliability(0.95)))
+    assert run.settings["votes"] == 1
+    assert run.settings["command"]["votes"]["votes"] == [vote.model_dump()]
+    unvoted = without_votes(run, likelihood)
+    ratio = likelihood.log_ratio(run.texts.reshape(-1).tolist(), PROBLEM).reshape(run.log_weights.shape)
+    assert len(ratio.unique()) == 2  # some texts begin as the one voted on, others do not
+    torch.testing.assert_close(run.log_likelihood - unvoted.log_likelihood, ratio)
+
+    result = invoke(steered, "--votes", votes, "--reliability", 0.95, "--rater", "Ann", "--count", 0, "--out", plain)
+    assert result.exit_code == 0, result.output
+    assert "1 vote on this problem" in result.stdout
+    torch.testing.assert_close(Posterior.load(plain).log_weights, run.log_weights)
+    bob = invoke(plain, "--votes", votes, "--rater", "Bob", "--count", 1, said="y\n")  # of a run that was reviewed
+    assert bob.exit_code == 0, bob.output
+    assert "2 votes on this problem" in bob.stdout
+
+
+def test_raters_that_have_changed_since_are_told_of(tmp_path):
+    votes, ann, run = tmp_path / "votes.jsonl", tmp_path / "ann.nc", tmp_path / "run.nc"
+    votes.write_text('{"prefix": "34 - 12 = 22\\n", "vote": "yes", "rater": "Ann"}\n')
+    RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.9}).save(ann)
+    assert solve("--votes", votes, "--raters", ann, "--out", run).exit_code == 0
+    assert invoke(run, "--votes", votes, "--raters", ann, "--rater", "Ann", "--count", 0).exit_code == 0
+    RaterPosterior.known({"Ann": 0.8}, {"Ann": 0.9}).save(ann)
+    result = invoke(run, "--votes", votes, "--raters", ann, "--rater", "Ann", "--count", 0)
+    assert result.exit_code == 2
+    assert "has changed or is gone since" in flat(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--votes", "none.jsonl"], "Cannot read votes"),
+        (["--votes", "bad.jsonl"], "line 1: vote"),
+        (["--votes", "good.jsonl", "--reliability", 1], "above 0 and below 1"),
+        (["--votes", "good.jsonl", "--raters", "bad.jsonl"], "not a netCDF file"),
+        (["--raters", "ann.nc"], "give their --votes too"),
+    ],
+)
+def test_votes_that_solve_cannot_use(arguments, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"prefix": "a"}\n')
+    (tmp_path / "good.jsonl").write_text('{"prefix": "a", "vote": "yes"}\n')
+    result = solve(*arguments)
+    assert result.exit_code == 2, result.output
+    assert reason in flat(result.stderr.replace("│", " "))

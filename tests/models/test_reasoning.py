@@ -2,8 +2,10 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import pyro
+import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
@@ -100,6 +102,30 @@ def test_smc_estimates_its_evidence(model):
     error = estimates.std().item() / math.sqrt(300)
     assert error < 0.05 * z  # so that the test can tell
     assert abs(estimates.mean().item() - z) < 4 * error
+
+
+def test_what_else_is_observed_of_a_step(model):
+    """Each further factor stands in the joint, once a step, after the judgement, on the text so far."""
+    seen = []
+
+    def observe(t, state):
+        seen.append((t, state.texts.tolist()))
+        pyro.sample(f"heard_{t}", dist.Bernoulli(torch.full(state.batch_shape, 0.25)), obs=torch.ones(3))
+
+    values = {
+        "step_0": torch.tensor([[EOS, PAD], [0, EOS], [0, 1]]),
+        "step_1": torch.tensor([[PAD] * 2] * 2 + [[EOS, PAD]]),
+    }
+    heard = replace(model, observe=observe)
+    with pyro.plate("solutions", 3):
+        trace = poutine.trace(poutine.condition(heard, values)).get_trace("")
+    trace.compute_log_prob()
+    names = [name for name, site in trace.nodes.items() if site["type"] == "sample" and name != "solutions"]
+    assert names == ["step_0", "accept_0", "heard_0", "step_1", "accept_1", "heard_1"]
+    assert seen == [(0, ["", "x", "xy"]), (1, ["", "x", "xy"])]
+    torch.testing.assert_close(trace.nodes["heard_1"]["log_prob"], torch.full((3,), 0.25).log())
+    with pytest.raises(OptionError, match="observe='votes': give a function"):
+        ReasoningSSM(model.lm, model.reward, observe="votes")
 
 
 def test_a_reward_is_asked_once_for_each_text(model):

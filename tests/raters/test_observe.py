@@ -10,7 +10,7 @@ import torch
 import pyro_llm
 from pyro_llm.distributions import LLM
 from pyro_llm.infer import SMC, Importance
-from pyro_llm.raters import RaterPosterior, Vote, VoteLikelihood, Votes, condition_on_votes, observe
+from pyro_llm.raters import RaterPosterior, Vote, VoteLikelihood, Votes, condition_on_votes, observe, without_votes
 
 ANN = RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.8})
 VOTES = Votes(
@@ -93,7 +93,14 @@ def test_reweighting_a_run_is_running_with_the_votes(lm):
     for one, other in zip(*estimates, strict=True):
         error = float((one.var() / 20 + other.var() / 20).sqrt())
         assert abs(float(one.mean() - other.mean())) < 4 * error
+    back = without_votes(run, LIKELIHOOD)
     plain = SMC(program, num_particles=200, num_runs=20).run(lm, None)
+    shares = [
+        (one.log_weights.exp() * torch.tensor([[t.startswith("a\n") for t in row] for row in one.texts])).sum(-1)
+        for one in (back, plain)
+    ]
+    error = float(sum(share.var() / 20 for share in shares).sqrt())
+    assert abs(float(shares[0].mean() - shares[1].mean())) < 4 * error
     share = torch.tensor([[t.startswith("a\n") for t in row] for row in plain.texts]).double().mean()
     assert abs(float(estimates[0][0].mean() - share)) > 0.02  # the votes do something
 

@@ -12,8 +12,16 @@ from pyro_llm.errors import LowSampleSizeWarning, NoTextError, OptionError
 from pyro_llm.infer import Importance, ParticleGibbs, Posterior
 from pyro_llm.infer.stats import StepStats
 from pyro_llm.lm import TableLM
-from pyro_llm.raters import RaterPosterior, Vote, VoteLikelihood, Votes, condition_on_votes, informative_prefixes
-from pyro_llm.raters.review import pooled_ess
+from pyro_llm.raters import (
+    RaterPosterior,
+    Vote,
+    VoteLikelihood,
+    Votes,
+    condition_on_votes,
+    informative_prefixes,
+    without_votes,
+)
+from pyro_llm.raters.conditioning import pooled_ess
 from pyro_llm.run_scope import Cost
 
 TEXTS = ["x\nanswer: 1", "x\nanswer: 2", "y\nanswer: 1", "y\nanswer: 1"]
@@ -113,6 +121,25 @@ def test_conditioning_by_hand(run):
     assert conditioned.settings["votes"] == 1
     assert "votes" not in run.settings
     assert float(run.pooled_log_weights.exp().reshape(-1)[0]) == pytest.approx(0.4)
+
+
+def test_votes_are_taken_off_again_and_do_not_count_twice(run):
+    voted = NONE.with_vote(Vote(prefix="y\n", vote="no", rater="Ann"))
+    conditioned = condition_on_votes(run, voted)
+    with pytest.raises(OptionError, match="1 votes already: take them off by without_votes"):
+        condition_on_votes(conditioned, voted)
+    before = without_votes(conditioned, voted)
+    for name in ("log_weights", "log_evidence", "log_likelihood"):
+        torch.testing.assert_close(getattr(before, name), getattr(run, name), rtol=1e-12, atol=1e-12)
+    again = condition_on_votes(before, voted.with_vote(Vote(prefix="y\n", vote="no", rater="Bob")))
+    assert again.settings["votes"] == 2
+
+
+def test_what_votes_ruled_out_does_not_come_back():
+    sure = RaterPosterior.known({"Ann": 1.0}, {"Ann": 1.0})
+    voted = VoteLikelihood(Votes((Vote(prefix="y\n", vote="no", rater="Ann"),)), sure)
+    before = without_votes(condition_on_votes(run_of(None, TEXTS, WEIGHTS), voted), voted)
+    torch.testing.assert_close(before.log_weights.exp(), torch.tensor([[4 / 7, 3 / 7, 0, 0]], dtype=torch.float64))
 
 
 def test_no_votes_change_nothing_and_contradictory_ones_widen(run):
