@@ -67,7 +67,8 @@ class AlgorithmSpec(BaseModel):
 
 def _program_fields() -> dict[str, Any]:
     hints = get_type_hints(ReasoningSSM)
-    fields = [field for field in dataclasses.fields(ReasoningSSM) if field.name not in ("lm", "reward")]
+    not_in_yaml = ("lm", "reward", "observe")
+    fields = [field for field in dataclasses.fields(ReasoningSSM) if field.name not in not_in_yaml]
     return {field.name: (hints[field.name], field.default) for field in fields}
 
 

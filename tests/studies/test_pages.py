@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.its_hub_accuracy import compared
 from pyro_llm.answers import answer
-from pyro_llm.study import parse_config, read_yaml, run_study
+from pyro_llm.study import parse_config, read_study, read_yaml, run_study
 from pyro_llm.study.models import load_study_reward
 from pyro_llm.study.runner import plan
 from studies.pages import STUDIES, TASKS, page, page_of_gemma, page_of_its_hub
@@ -20,6 +20,17 @@ def test_configurations_can_be_run(name):
     study = plan(parse_config(read_yaml(FOLDER / f"{name}.yaml")))
     assert study.config.name == name
     assert {one.algorithm for one in study.skipped} <= {"greedy", "DVTS", "beam search", "particle Gibbs"}
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in (FOLDER / "results").iterdir()))
+def test_stored_results_are_those_of_the_configurations(folder):
+    """The pages say which file made them; and an option that a program gains must not make the rows another study's."""
+    if folder.startswith("gemma"):
+        pytest.importorskip("reasoning_gym")
+    study = read_study(FOLDER / "results" / folder)
+    config = parse_config(read_yaml(FOLDER / f"{folder}.yaml"))
+    assert study.config == config
+    assert {row.algorithm for row in study.rows} == set(config.algorithms) and not study.failed
 
 
 @pytest.mark.parametrize("task", TASKS)
