@@ -17,11 +17,13 @@ from pyro_llm.study import read_study
 from pyro_llm.study.bootstrap import Estimate
 from pyro_llm.study.plots import plot_study
 from pyro_llm.study.report import make_report
-from pyro_llm.study.results import tabulate
+from pyro_llm.study.results import Results, tabulate
+from pyro_llm.study.scaling import scaling_rate
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 STUDIES = ("accuracy", "wide", "scores", "robustness", "allocation", "ablations")
+WITH_CLAIM, SEARCHES = ("accuracy", "wide"), ("beam search", "DVTS")
 TASKS = ("sums", "products", "legs")
 ITS_HUB = HERE.parent / "benchmarks" / "results" / "its_hub_accuracy.json"
 
@@ -43,7 +45,34 @@ def results_of(name: str, results: Path, images: Path) -> str:
     report = make_report(tables).markdown().split("\n", 1)[1].strip()
     figure = f"![Right answers by generations](images/study_{name}.svg)"
     number = f"{tables.extent}." if tables.is_complete else f"{tables.extent}; `make study-{target}` goes on."
-    return f"{number}\n\n{figure}\n\n{report}"
+    claim = [at_equal_accuracy(tables)] if name in WITH_CLAIM else []
+    return "\n\n".join([number, figure, *claim, report])
+
+
+def at_equal_accuracy(tables: Results) -> str:
+    """What the particle filter needs for the accuracy of each search: with 64 generations, and with its best budget."""
+    rows = [
+        "| accuracy of | right | generations, of the filter | of the search over that [95 %] "
+        "| LM and reward tokens, of the filter | of the search over that [95 %] |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    reference = tables.curves.get(("", tables.reference, "generations"))
+    for curve in (tables.curves.get(("", search, "generations")) for search in SEARCHES):
+        if reference is None or curve is None:
+            continue
+        best = curve.budgets[int(curve.accuracy.argmax())]
+        for budget in dict.fromkeys((64.0, best) if 64.0 in curve.budgets else (best,)):
+            rates = [
+                scaling_rate(reference, curve, cost=kind, at_budget=budget) for kind in ("generations", "total_tokens")
+            ]
+            cells = [f"{rate.budget} | {rate}" for rate in rates]
+            its = f"{curve.algorithm}, {budget:.0f} generations" + (" (its best)" if budget == best else "")
+            rows.append(f"| {its} | {rates[0].accuracy:.3f} | {' | '.join(cells)} |")
+    if len(rows) == 2:
+        return "No search is among these results."
+    return "**At equal accuracy**: what the particle filter needs to be right as often as a search.\n\n" + "\n".join(
+        rows
+    )
 
 
 def page(name: str, results: Path, images: Path) -> str:

@@ -15,6 +15,7 @@ from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.outputs import tell_written
 from pyro_llm.errors import StudyConfigError
 from pyro_llm.study.config import parse_config
+from pyro_llm.study.grid import skipped_in_words
 from pyro_llm.study.report import Report, make_report
 from pyro_llm.study.results import tabulate
 from pyro_llm.study.rows import RowFile
@@ -136,8 +137,8 @@ def report_bench(folder: Path, cost: str) -> None:
 
 
 def _show(study: Study, folder: Path, cost: str) -> None:
-    for skipped in study.skipped:
-        _note(f"{skipped.algorithm} was not run with {skipped.amount}: {skipped.reason}.")
+    for sentence in skipped_in_words(study.skipped):
+        _note(sentence)
     for row in study.failed[:MAX_FAILURES]:
         _note(f"{row.algorithm}, {row.amount}, problem {row.problem} failed: {row.error}")
     if study.failed:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -108,10 +109,23 @@ class Skipped:
     budget: float
     reason: str
 
-    @property
-    def amount(self) -> str:
-        """The budget in words."""
-        return counted(self.budget, self.kind)
+
+def skipped_in_words(skipped: Iterable[Skipped]) -> list[str]:
+    """A sentence for each algorithm: the budgets that it was not run with, and why not with the largest of them.
+
+    >>> skipped_in_words([Skipped("PG", "generations", n, f"{n:g} is odd.") for n in (1.0, 3.0, 5.0)])
+    ['PG was not run with 1, 3 and 5 generations: 5 is odd.']
+    """
+    grouped: dict[tuple[str, str], list[Skipped]] = defaultdict(list)
+    for one in skipped:
+        grouped[one.algorithm, one.kind].append(one)
+    told = []
+    for (algorithm, kind), some in grouped.items():
+        largest = max(some, key=lambda one: one.budget)
+        budgets = [f"{budget:g}" for budget in sorted({one.budget for one in some})]
+        listed = f"{', '.join(budgets[:-1])} and {budgets[-1]} {kind}" if budgets[1:] else counted(largest.budget, kind)
+        told.append(f"{algorithm} was not run with {listed}: {largest.reason.rstrip('.')}.")
+    return told
 
 
 def make_budget(kind: str, size: float, prices: dict[str, float] | None) -> Budget:

@@ -16,6 +16,7 @@ from pyro_llm.files import written_whole
 from pyro_llm.study.bootstrap import Estimate
 from pyro_llm.study.costs import COST_KINDS
 from pyro_llm.study.figures import page_figure
+from pyro_llm.study.grid import skipped_in_words
 from pyro_llm.study.plots import plot_study
 from pyro_llm.study.results import Results
 from pyro_llm.study.scaling import ScalingRate, scaling_rate
@@ -89,8 +90,7 @@ class Report:
         ]
         if stopped:
             notes.append(f"{stopped} runs ended as a budget was spent.")
-        for skipped in results.study.skipped:
-            notes.append(f"{skipped.algorithm} was not run with {skipped.amount}: {skipped.reason}.")
+        notes += skipped_in_words(results.study.skipped)
         if failed := sum(line.failed for line in self.lines):
             notes.append(f"{failed} runs failed; they count as wrong answers.")
         return notes

@@ -12,6 +12,7 @@ from scipy.optimize import isotonic_regression
 
 from pyro_llm.errors import OptionError
 from pyro_llm.study.bootstrap import RESAMPLES, resampled_means
+from pyro_llm.study.costs import COST_KINDS
 from pyro_llm.study.results import Curve
 
 _ROUNDING = 1e-12
@@ -130,9 +131,11 @@ def scaling_rate(
         seed: of the bootstrap.
 
     Raises:
-        OptionError: the reference has no such budget, both ways of giving the accuracy are used, or a cost was not
-            counted.
+        OptionError: there is no such cost, or it was not counted; the reference has no such budget; or both ways of
+            giving the accuracy are used.
     """
+    if cost not in COST_KINDS:
+        raise OptionError(f"cost={cost!r}: choose one of {', '.join(COST_KINDS)}.")
     if at_budget is not None and accuracy is not None:
         raise OptionError("Give either at_budget or accuracy.")
     if at_budget is not None and at_budget not in reference.budgets:

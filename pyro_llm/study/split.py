@@ -54,7 +54,7 @@ def sizes_for(
         others *= size + (warmup if name == "num_iterations" else 0)
     if free is None:
         if others != generations:
-            raise DoesNotFit(f"it makes {counted(others, 'generations')} with what is fixed, and not {generations}")
+            raise DoesNotFit(f"it makes {counted(others, 'generations')} with what is fixed")
         return found
     factor = generations // others
     amount = f"{counted(generations, 'generations')} {are(generations)}"

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks.its_hub_accuracy import compared
 from pyro_llm.answers import answer
 from pyro_llm.study import parse_config, read_study, read_yaml, run_study
 from pyro_llm.study.models import load_study_reward
+from pyro_llm.study.results import Curve
 from pyro_llm.study.runner import plan
-from studies.pages import STUDIES, TASKS, page, page_of_gemma, page_of_its_hub
+from studies.pages import STUDIES, TASKS, at_equal_accuracy, page, page_of_gemma, page_of_its_hub
 
 FOLDER = Path(__file__).parents[2] / "studies"
 
@@ -80,3 +83,22 @@ def test_a_page_is_made_from_rows(tmp_path):
     assert "2 problems" in made and "| particle filter | 1 generation |" in made
     assert (tmp_path / "images" / "study_accuracy.svg").stat().st_size > 1000
     assert page("accuracy", tmp_path / "rows", tmp_path / "images") == made
+    assert "No search is among these results." in made
+
+
+def test_what_the_filter_needs_for_the_accuracy_of_a_search():
+    """By hand: the filter is right half the time with 16 generations, the search with 64, and at its best with 4."""
+
+    def curve(name, accuracies):
+        right = np.stack([np.arange(8) < 8 * accuracy for accuracy in accuracies], 1).astype(float)
+        costs = {kind: np.tile([4.0, 16.0, 64.0], (8, 1)) for kind in ("generations", "total_tokens")}
+        return Curve("", name, "generations", [4.0, 16.0, 64.0], right, costs, [[], [], []])
+
+    filtered, search = curve("particle filter", [0.25, 0.5, 0.75]), curve("beam search", [0.75, 0.625, 0.5])
+    tables = SimpleNamespace(
+        reference="particle filter",
+        curves={("", one.algorithm, "generations"): one for one in (filtered, search)},
+    )
+    rows = at_equal_accuracy(tables).splitlines()[-2:]
+    assert rows[0].startswith("| beam search, 64 generations | 0.500 | 16 | 4 [") and "] | 16 | 4 [" in rows[0]
+    assert rows[1].startswith("| beam search, 4 generations (its best) | 0.750 | 64 | 0.0625 [")

@@ -97,6 +97,8 @@ def test_bad_questions():
         scaling_rate(one, one, at_budget=4, accuracy=0.3)
     with pytest.raises(OptionError, match="at_budget=5"):
         scaling_rate(one, one, at_budget=5)
+    with pytest.raises(OptionError, match="cost='tokens': choose one of generations"):
+        scaling_rate(one, one, cost="tokens")
     with pytest.raises(OptionError, match="was not counted"):
         scaling_rate(one, one, cost="seconds")
 
