@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from pyro_llm.errors import OptionError
 from pyro_llm.study.bootstrap import RESAMPLES, resampled_means
@@ -57,6 +56,8 @@ class ScalingRate:
         ratio: the reference's budget over the algorithm's: 4 means that a quarter is enough.
         interval: of the ratio, over problems. Infinite above, or 0 below, where samples do not reach the accuracy.
         not_reached: the share of bootstrap samples in which the algorithm does not reach it with any of its budgets.
+        agreed: the number of problems, if both are right on the same ones with these budgets, so that resampling tells
+            nothing of their difference, and the interval nothing of the ratio; else 0.
     """
 
     algorithm: str
@@ -68,8 +69,11 @@ class ScalingRate:
     ratio: Range
     interval: Range
     not_reached: float
+    agreed: int = 0
 
     def __str__(self) -> str:
+        if self.agreed:
+            return f"{self.ratio} [no interval]"
         high = "∞" if math.isinf(self.interval.high) else f"{self.interval.high:.3g}"
         return f"{self.ratio} [{self.interval.low:.3g}, {high}]"
 
@@ -77,9 +81,9 @@ class ScalingRate:
 def budget_at(budgets: Sequence[float], accuracies: Sequence[float], accuracy: float) -> Range:
     """The smallest budget whose accuracy is that.
 
-    The curve is the nearest one that never falls (isotonic regression), interpolated in the logarithm of the budget. A
-    curve that does not get there says that more than its last budget is needed; one that begins above, at most its
-    first.
+    The curve is the highest accuracy to be had for at most a budget (the running maximum: nobody has to spend all of
+    it), interpolated in the logarithm of the budget. A curve that does not get there says that more than its last
+    budget is needed; one that begins there or above, at most its first.
 
     Args:
         budgets: ascending, above 0.
@@ -89,14 +93,16 @@ def budget_at(budgets: Sequence[float], accuracies: Sequence[float], accuracy: f
     Examples:
         >>> print(budget_at([1, 4, 16], [0.2, 0.4, 0.6], 0.5), budget_at([1, 4], [0.2, 0.4], 0.5))
         8 at least 4
+        >>> print(budget_at([4, 16, 64], [0.625, 0.333, 0.292], 0.542))
+        at most 4
     """
-    fitted = isotonic_regression(np.asarray(accuracies, dtype=np.float64)).x
-    if accuracy > fitted[-1] + _ROUNDING:
+    best = np.maximum.accumulate(np.asarray(accuracies, dtype=np.float64))
+    if accuracy > best[-1] + _ROUNDING:
         return Range(float(budgets[-1]), math.inf)
-    if accuracy <= fitted[0] + _ROUNDING:
+    upper = int(np.argmax(best >= accuracy - _ROUNDING))
+    if upper == 0:
         return Range(0.0, float(budgets[0]))
-    upper = int(np.argmax(fitted >= accuracy - _ROUNDING))
-    share = min(1.0, (accuracy - fitted[upper - 1]) / (fitted[upper] - fitted[upper - 1]))
+    share = min(1.0, (accuracy - best[upper - 1]) / (best[upper] - best[upper - 1]))
     low, high = math.log(budgets[upper - 1]), math.log(budgets[upper])
     exact = float(budgets[upper]) if share == 1.0 else math.exp(low + share * (high - low))
     return Range(exact, exact)
@@ -155,7 +161,8 @@ def scaling_rate(
         float(np.quantile(lows, tail, method="lower")), float(np.quantile(highs, 1 - tail, method="higher"))
     )
     not_reached = float(np.mean([math.isinf(budget.high) for _, budget, _, _ in drawn]))
-    return ScalingRate(curve.algorithm, reference.algorithm, cost, *point, interval, not_reached)
+    agreed = len(table) if _agree(curve, reference, cost, *point[1:3]) else 0
+    return ScalingRate(curve.algorithm, reference.algorithm, cost, *point, interval, not_reached, agreed)
 
 
 def _compare(
@@ -165,15 +172,31 @@ def _compare(
     right, costs, other_right, other_costs = np.split(means, [size, 2 * size, size + len(means) // 2])
     order, other_order = np.argsort(costs, kind="stable"), np.argsort(other_costs, kind="stable")
     if accuracy is None:
-        fitted = np.empty_like(other_right)
-        fitted[other_order] = isotonic_regression(other_right[other_order]).x
-        accuracy = float(fitted.max() if column is None else other_right[column])
+        accuracy = float(other_right.max() if column is None else other_right[column])
     own = budget_at(costs[order].tolist(), right[order].tolist(), accuracy)
     if column is None:
         other = budget_at(other_costs[other_order].tolist(), other_right[other_order].tolist(), accuracy)
     else:
         other = Range(float(other_costs[column]), float(other_costs[column]))
     return accuracy, own, other, Range(_divide(other.low, own.high), _divide(other.high, own.low))
+
+
+def _agree(curve: Curve, reference: Curve, cost: str, budget: Range, reference_budget: Range) -> bool:
+    """Whether both are right on the same problems with the budgets that these are, or lie between."""
+    if not (budget.is_exact and reference_budget.is_exact):
+        return False
+    return np.array_equal(_right_at(curve, cost, budget.low), _right_at(reference, cost, reference_budget.low))
+
+
+def _right_at(curve: Curve, cost: str, budget: float) -> NDArray[np.float64]:
+    """How often each problem was right with a budget, or with the two that `budget_at` interpolates. `[n, 1 or 2]`."""
+    spent = curve.mean_cost(cost)
+    order = np.argsort(spent, kind="stable")
+    upper = min(int(np.searchsorted(spent[order], budget * (1 - _ROUNDING))), len(order) - 1)
+    if math.isclose(spent[order[upper]], budget):
+        return curve.right[:, order[[upper]]]
+    best_below = int(np.argmax(curve.accuracy[order[:upper]]))
+    return curve.right[:, order[[best_below, upper]]]
 
 
 def _divide(above: float, below: float) -> float:

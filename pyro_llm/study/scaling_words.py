@@ -41,8 +41,13 @@ def rate_in_words(rate: ScalingRate) -> str:
             f"{smallest}."
         )
     needs = f"{rate.algorithm} needs {_needed(own, rate.kind)} for {accuracy}, {rate.reference} {_needed(other)}"
-    high = "∞" if math.isinf(rate.interval.high) else f"{rate.interval.high:.3g}"
     many = "as many" if rate.ratio == Range(1.0, 1.0) else f"{rate.ratio} times as many"
+    if rate.agreed:
+        return (
+            f"Scaling rate of {rate.algorithm}: {needs}: {many}; they are right on the same of the {rate.agreed} "
+            "problems there, which tells no interval."
+        )
+    high = "∞" if math.isinf(rate.interval.high) else f"{rate.interval.high:.3g}"
     told = f"{needs}: {many}, 95 % interval {rate.interval.low:.3g} to {high}"
     if rate.interval.low < 1 < rate.interval.high:
         told += ", which does not tell which of them needs more"

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from pyro_llm.errors import OptionError
 from pyro_llm.study.results import Curve
@@ -58,11 +59,16 @@ def test_what_is_not_reached_is_a_bound():
     [
         ([0.2, 0.3, 0.4, 0.5], 0.3, Range(4, 4)),
         ([0.2, 0.4, 0.4, 0.5], 0.4, Range(4, 4)),  # the smallest
-        ([0.2, 0.5, 0.3, 0.6], 0.4, Range(4, 4)),  # what falls is levelled to its mean
+        ([0.2, 0.5, 0.3, 0.6], 0.5, Range(4, 4)),  # what a smaller budget has reached stays reached
+        ([0.2, 0.5, 0.3, 0.6], 0.55, Range(32, 32)),  # half the way from 16 to 64, in logarithms
         ([0.2, 0.3, 0.4, 0.5], 0.25, Range(2, 2)),
         ([0.2, 0.3, 0.4, 0.5], 0.2, Range(0, 1)),
         ([0.2, 0.3, 0.4, 0.5], 0.51, Range(64, math.inf)),
         ([0.5, 0.4, 0.3, 0.2], 0.35, Range(0, 1)),
+        ([0.5, 0.4, 0.3, 0.2], 0.5, Range(0, 1)),
+        ([0.625, 0.333, 0.292, 0.25], 0.542, Range(0, 1)),
+        ([0.2, 0.6, 0.3, 0.2], 0.4, Range(2, 2)),
+        ([0.5, 0.4, 0.3, 0.2], 0.51, Range(64, math.inf)),
     ],
 )
 def test_budget_at(accuracies, asked, budget):
@@ -91,6 +97,35 @@ def test_the_interval_covers_the_ratio():
     assert hits >= 80
 
 
+def test_the_interval_covers_the_ratio_of_a_curve_that_falls():
+    # True curves: a problem is solved with a budget if a normal variable of its own plus noise of the budget is below a
+    # threshold, so that a has 0.2, 0.5, 0.8, 0.5, 0.2 right, b 0.1 to 0.7 and half the way between 0.4 and 0.6. a has
+    # 0.5 first with 4, b with 4^2.5 = 32: the true ratio is 8. 100 studies of 150 problems; null and false-alarm rate
+    # as above. A curve that is levelled where it falls has at most 0.44 right, and so never 0.5.
+    rng = np.random.default_rng(7)
+    budgets, hits = [1.0, 4.0, 16.0, 64.0, 256.0], 0
+    shares = {"a": [0.2, 0.5, 0.8, 0.5, 0.2], "b": [0.1, 0.2, 0.4, 0.6, 0.7]}
+    for _ in range(100):
+        easy = rng.normal(0, math.sqrt(0.5), (150, 1))
+        curves = []
+        for label, accuracies in shares.items():
+            right = (easy + rng.normal(0, math.sqrt(0.5), (150, 5)) < norm.ppf(accuracies)).astype(float)
+            costs = {"generations": np.tile(budgets, (150, 1))}
+            curves.append(Curve("", label, "generations", budgets, right, costs, []))
+        found = scaling_rate(*curves, accuracy=0.5, resamples=200)
+        hits += found.interval.low <= 8 <= found.interval.high
+    assert hits >= 80
+
+
+def test_the_highest_that_a_reference_reaches_is_its_highest():
+    falling = curve("b", [0.3, 0.6, 0.4, 0.2])
+    found = scaling_rate(curve("a", [0.2, 0.4, 0.5, 0.7]), falling, resamples=200)
+    assert found.accuracy == pytest.approx(0.6) and found.reference_budget == Range(4.0, 4.0)
+    assert found.budget.low == pytest.approx(32)
+    found = scaling_rate(falling, curve("a", [0.2, 0.4, 0.5, 0.5]), resamples=200)
+    assert found.budget.is_exact and 1 < found.budget.low < 4 and found.not_reached == 0
+
+
 def test_bad_questions():
     one = curve("a", [0.2, 0.3, 0.4, 0.5])
     with pytest.raises(OptionError, match="either"):
@@ -115,9 +150,31 @@ def test_a_rate_in_words():
         assert rate_in_words(scaling_rate(curve("a", own), curve("b", reference), resamples=200)) == words
     shifted = scaling_rate(curve("a", line), curve("b", line, scale=4.0), accuracy=0.35)
     assert rate_in_words(shifted) == (
-        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32: 4 times as many, 95 % interval 4 to 4."
+        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32: 4 times as many; they are right "
+        "on the same of the 1000 problems there, which tells no interval."
     )
+    assert str(shifted) == "4 [no interval]"
     neither = scaling_rate(curve("a", line), curve("b", line), accuracy=0.99, resamples=200)
     assert "neither reaches the accuracy 0.990: not a with 64 generations, nor b with 64" in rate_in_words(neither)
     near = scaling_rate(curve("a", [0.2, 0.3, 0.4, 0.49], n=50), curve("b", line, n=50), resamples=200)
     assert "of resampled sets of problems; b does with 64" in rate_in_words(near)
+
+
+def test_what_agrees_on_every_problem_tells_no_interval():
+    """Both are right on the same problems with 64, whatever they are with less, and whatever that costs."""
+
+    def both(changed=(), cost=1.0):
+        one, other = curve("a", [0.2, 0.3, 0.4, 0.8], n=40), curve("b", [0.1, 0.2, 0.3, 0.8], n=40)
+        other.right[list(changed), 3] = 1 - other.right[list(changed), 3]
+        other.costs["generations"][:, 3] *= 1 + cost * np.linspace(0, 1, 40)
+        return scaling_rate(one, other)
+
+    assert both(cost=0.0).agreed == both().agreed == 40
+    assert both(cost=0.0).interval.is_exact  # which is why it must not be told
+    assert rate_in_words(both(cost=0.0)) == (
+        "Scaling rate of a: a needs 64 generations for the accuracy 0.800, b 64: as many; they are right on the same "
+        "of the 40 problems there, which tells no interval."
+    )
+    apart = both(changed=(0, 39))  # as many right, but not the same ones
+    assert apart.accuracy == pytest.approx(0.8) and apart.agreed == 0 and not apart.interval.is_exact
+    assert "95 % interval" in rate_in_words(apart) and "[no interval]" not in str(apart)
