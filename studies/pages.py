@@ -9,6 +9,7 @@ on a real language model has three studies, that on its-hub the figures of `benc
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from pyro_llm.study.plots import plot_study
 from pyro_llm.study.report import make_report
 from pyro_llm.study.results import Results, tabulate
 from pyro_llm.study.scaling import scaling_rate
+from pyro_llm.study.summary import summarise
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 STUDIES = ("accuracy", "wide", "scores", "robustness", "allocation", "ablations")
-WITH_CLAIM, SEARCHES = ("accuracy", "wide"), ("beam search", "DVTS")
+SEARCHES = ("beam search", "DVTS")
 TASKS = ("sums", "products", "legs")
 ITS_HUB = HERE.parent / "benchmarks" / "results" / "its_hub_accuracy.json"
 
@@ -36,17 +38,20 @@ def text_of(name: str) -> str:
 def results_of(name: str, results: Path, images: Path) -> str:
     """The figure and the table of a study, or how to make them; the figure is written into `images`."""
     target = name.split("_")[0]
-    try:
-        tables = tabulate(replace(read_study(results), folder=None))  # pages name no folder
-    except StudyFolderError:
+    if not results.is_dir():
         return f"None are stored yet: `make study-{target}` makes them, `make study-pages` this page."
+    study = replace(read_study(results), folder=None)  # pages name no folder
+    try:
+        tables = tabulate(study)
+    except StudyFolderError:  # no problem has been run by all combinations
+        return f"None are complete yet: `make study-{target}` goes on, `make study-pages` makes this page."
     images.mkdir(parents=True, exist_ok=True)
     plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
     report = make_report(tables).markdown().split("\n", 1)[1].strip()
     figure = f"![Right answers by generations](images/study_{name}.svg)"
     number = f"{tables.extent}." if tables.is_complete else f"{tables.extent}; `make study-{target}` goes on."
-    claim = [at_equal_accuracy(tables)] if name in WITH_CLAIM else []
-    return "\n\n".join([number, figure, *claim, report])
+    claims = [make(tables) for make, names in CLAIMS.items() if name in names]
+    return "\n\n".join([number, figure, *claims, report])
 
 
 def at_equal_accuracy(tables: Results) -> str:
@@ -73,6 +78,41 @@ def at_equal_accuracy(tables: Results) -> str:
     return "**At equal accuracy**: what the particle filter needs to be right as often as a search.\n\n" + "\n".join(
         rows
     )
+
+
+def what_is_lost(tables: Results) -> str:
+    """How much of its accuracy each algorithm loses in each variant, paired, with the largest two budgets."""
+    others = [variant for variant in tables.variants if variant != tables.reference_variant]
+    lost = {
+        (line.budget, line.algorithm, line.variant): line.variant_difference
+        for line in summarise(tables)
+        if line.variant_difference is not None
+    }
+    parts = [
+        f"**What is lost**: right answers when {tables.reference_variant} less those in each other variant, of the "
+        "same algorithm on the same problems [95 %]. Less than 0 is a gain."
+    ]
+    for budget in sorted({budget for budget, _, _ in lost}, reverse=True)[:2]:
+        rows = [f"| {budget:.0f} generations | {' | '.join(others)} |", "| --- |" + " ---: |" * len(others)]
+        for algorithm in dict.fromkeys(name for size, name, _ in lost if size == budget):
+            cells = [_loss(lost.get((budget, algorithm, variant))) for variant in others]
+            rows.append(f"| {algorithm} | {' | '.join(cells)} |")
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _loss(difference: Estimate | None) -> str:
+    if difference is None:
+        return ""
+    value, low, high = (0.0 - end for end in (difference.value, difference.high, difference.low))  # no -0
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+CLAIMS: dict[Callable[[Results], str], tuple[str, ...]] = {
+    at_equal_accuracy: ("accuracy", "wide"),
+    what_is_lost: ("robustness",),
+}
+"""What else is told of some studies, before the table."""
 
 
 def page(name: str, results: Path, images: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,11 @@ def study_options(
         given["problems"] = {**given.get("problems", {}), "number": number}
     if algorithms:
         named = [text.split("=", 1) if "=" in text else [text, text] for text in algorithms]
+        for label, times in Counter(label for label, _ in named).items():
+            if times > 1:
+                raise StudyConfigError(
+                    f"--algorithm: {label!r} is given {times} times; LABEL=NAME gives each a label of its own."
+                )
         given["algorithms"] = {label: {"algorithm": name} for label, name in named}
     if generations is not None:
         given["budgets"] = {"generations": _numbers("--generations", generations)}
@@ -127,23 +133,25 @@ def _naming(file: Path | None) -> Iterator[None]:
         raise error if file is None else StudyConfigError(f"{file}: {error}") from error
 
 
-def report_bench(folder: Path, cost: str) -> None:
-    """Show the table of a study, and write its report.
+def report_bench(folder: Path, cost: str, reference: str | None, at_budget: float | None) -> None:
+    """Show the table of a study, and write its report; the options are those of `tabulate` and `make_report`.
 
     Raises:
         StudyFolderError: the folder holds none, or no problem has been run by every combination.
+        StudyConfigError: there is no such reference.
+        OptionError: there is no such cost, or the reference has no such budget.
     """
-    _show(read_study(folder), folder, cost)
+    _show(read_study(folder), folder, cost, reference, at_budget)
 
 
-def _show(study: Study, folder: Path, cost: str) -> None:
-    for sentence in skipped_in_words(study.skipped):
+def _show(study: Study, folder: Path, cost: str, reference: str | None = None, at_budget: float | None = None) -> None:
+    for sentence in skipped_in_words(study.skipped, study.config.variants):
         _note(sentence)
     for row in study.failed[:MAX_FAILURES]:
         _note(f"{row.algorithm}, {row.amount}, problem {row.problem} failed: {row.error}")
     if study.failed:
         _note(f"{len(study.failed)} runs failed and count as wrong; --retry-failed makes them again.")
-    report = make_report(tabulate(study), cost)
+    report = make_report(tabulate(study, reference), cost, at_budget)
     output.print(_table(report))
     for text in report.notes:
         output.print(Text(text))

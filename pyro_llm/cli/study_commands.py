@@ -61,11 +61,22 @@ def bench_report(
     cost: Annotated[
         str, typer.Option(help="Budget that the scaling rate compares: generations, total_tokens, seconds, ...")
     ] = "generations",
+    reference: Annotated[
+        str | None, typer.Option(help="Label of the algorithm that the others are held against. Default: the study's.")
+    ] = None,
+    at_budget: Annotated[
+        float | None,
+        typer.Option(help="Scaling rates at the accuracy that the reference has with this budget. Default: its best."),
+    ] = None,
 ) -> None:
-    """The table of a study so far, and its report as a page (report.html) and as Markdown (report.md)."""
+    """The table of a study so far, and its report as a page (report.html) and as Markdown (report.md).
+
+    What budget does each algorithm need to be right as often as beam search with 64 generations?
+    pyro-llm bench-report FOLDER --reference "beam search" --at-budget 64
+    """
     from pyro_llm.cli.bench import report_bench
 
-    report_bench(folder, cost)
+    report_bench(folder, cost, reference, at_budget)
 
 
 def bench_check(

@@ -102,6 +102,7 @@ class StudyConfig(_Part):
         concurrent: how many problems one process works on at a time. More is quicker where populations are small; a
             row then depends in its last digits, and in its share of common passes, on what ran beside it.
         reference: the label of the algorithm that the others are held against; the first one if None.
+        reference_variant: the label of the variant that the others are held against; the first one if None.
         prices: those of `Prices`; they give the costs in dollars, and budgets in dollars need them.
     """
 
@@ -118,6 +119,7 @@ class StudyConfig(_Part):
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     concurrent: int = Field(default=1, ge=1)
     reference: str | None = None
+    reference_variant: str | None = None
     prices: dict[str, float] | None = None
 
     @field_validator("budgets")

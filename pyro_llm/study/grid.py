@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -98,34 +98,49 @@ class Skipped:
     """A combination that is not run.
 
     Attributes:
+        variant: its label.
         algorithm: its label.
         kind: of the budget.
         budget: its size.
         reason: why not.
     """
 
+    variant: str
     algorithm: str
     kind: str
     budget: float
     reason: str
 
 
-def skipped_in_words(skipped: Iterable[Skipped]) -> list[str]:
+def skipped_in_words(skipped: Iterable[Skipped], variants: Collection[str] = ()) -> list[str]:
     """A sentence for each algorithm: the budgets that it was not run with, and why not with the largest of them.
 
-    >>> skipped_in_words([Skipped("PG", "generations", n, f"{n:g} is odd.") for n in (1.0, 3.0, 5.0)])
-    ['PG was not run with 1, 3 and 5 generations: 5 is odd.']
+    Variants that one sentence is true of share it; it names them, unless it is true of all variants of the study.
+
+    Args:
+        skipped: the combinations.
+        variants: the labels of all variants.
+
+    Examples:
+        >>> skipped_in_words([Skipped("", "PG", "generations", n, f"{n:g} is odd.") for n in (1.0, 3.0, 5.0)])
+        ['PG was not run with 1, 3 and 5 generations: 5 is odd.']
+        >>> odd = [Skipped(variant, "PG", "generations", 1.0, "1 is odd.") for variant in ("a", "b")]
+        >>> skipped_in_words(odd, ["a", "b"]) + skipped_in_words(odd, ["a", "b", "c"])
+        ['PG was not run with 1 generation: 1 is odd.', 'a, b: PG was not run with 1 generation: 1 is odd.']
     """
-    grouped: dict[tuple[str, str], list[Skipped]] = defaultdict(list)
+    grouped: dict[tuple[str, str, str], list[Skipped]] = defaultdict(list)
     for one in skipped:
-        grouped[one.algorithm, one.kind].append(one)
-    told = []
-    for (algorithm, kind), some in grouped.items():
+        grouped[one.variant, one.algorithm, one.kind].append(one)
+    told: dict[str, list[str]] = defaultdict(list)
+    for (variant, algorithm, kind), some in grouped.items():
         largest = max(some, key=lambda one: one.budget)
         budgets = [f"{budget:g}" for budget in sorted({one.budget for one in some})]
         listed = f"{', '.join(budgets[:-1])} and {budgets[-1]} {kind}" if budgets[1:] else counted(largest.budget, kind)
-        told.append(f"{algorithm} was not run with {listed}: {largest.reason.rstrip('.')}.")
-    return told
+        told[f"{algorithm} was not run with {listed}: {largest.reason.rstrip('.')}."].append(variant)
+    return [
+        sentence if set(those) >= set(variants) else f"{', '.join(those)}: {sentence}"
+        for sentence, those in told.items()
+    ]
 
 
 def make_budget(kind: str, size: float, prices: dict[str, float] | None) -> Budget:
@@ -153,17 +168,20 @@ def make_grid(config: StudyConfig) -> tuple[list[Cell], list[Skipped]]:
             seeds are the same.
     """
     cells: list[Cell] = []
-    skipped: dict[tuple[str, str, float], Skipped] = {}
+    skipped: list[Skipped] = []
     for variant, resolved in resolve_variants(config).items():
         for label, spec in resolved.algorithms.items():
             found, misfits = _of_algorithm(variant, label, spec, resolved)
             cells += found
-            skipped |= {(one.algorithm, one.kind, one.budget): one for one in misfits}
+            skipped += misfits
     if config.reference is not None and config.reference not in config.algorithms:
         raise StudyConfigError(f"reference: {unknown('algorithm', config.reference, config.algorithms)}")
+    if (label := config.reference_variant) is not None and label not in config.variants:
+        why = unknown("variant", label, config.variants) if config.variants else "the study has no variants."
+        raise StudyConfigError(f"reference_variant: {why}")
     if len({cell._identity for cell in cells}) < len(cells):
         raise StudyConfigError("Two combinations are the same: a budget or a seed is given twice.")
-    return cells, list(skipped.values())
+    return cells, skipped
 
 
 def _of_algorithm(
@@ -180,7 +198,7 @@ def _of_algorithm(
                 try:
                     options = options_for(spec, kind, size, dict(config.program))
                 except (DoesNotFit, OptionError) as misfit:
-                    skipped.append(Skipped(label, kind, size, str(misfit)))
+                    skipped.append(Skipped(variant, label, kind, size, str(misfit)))
                     continue
                 cells += [
                     Cell(variant, label, kind, size, seed, spec.algorithm, options, _setting(config), prices)

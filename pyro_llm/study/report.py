@@ -58,7 +58,7 @@ class Report:
             ("algorithm", True),
             ("budget", False),
             ("right answers [95 %]", False),
-            (f"less {self.results.reference} [95 %]", False),
+            *[(f"less {name} [95 %]", False) for name in self._differences.values()],
             *([(name, False) for name in self._cost_columns.values()] if with_costs else []),
             ("ESS", False),
             ("failed", False),
@@ -72,7 +72,7 @@ class Report:
                 line.algorithm,
                 counted(line.budget, line.kind),
                 str(line.accuracy),
-                "" if line.difference is None else _signed(line.difference),
+                *["" if (one := getattr(line, kind)) is None else _signed(one) for kind in self._differences],
                 *([_amount(line.costs[kind]) for kind in self._cost_columns] if with_costs else []),
                 "" if line.ess is None else f"{line.ess:.1f}",
                 str(line.failed or ""),
@@ -90,7 +90,7 @@ class Report:
         ]
         if stopped:
             notes.append(f"{stopped} runs ended as a budget was spent.")
-        notes += skipped_in_words(results.study.skipped)
+        notes += skipped_in_words(results.study.skipped, results.study.config.variants)
         if failed := sum(line.failed for line in self.lines):
             notes.append(f"{failed} runs failed; they count as wrong answers.")
         return notes
@@ -98,6 +98,14 @@ class Report:
     @property
     def _with_variants(self) -> bool:
         return self.results.variants != [""]
+
+    @property
+    def _differences(self) -> dict[str, str]:
+        """From the fields of a line that are differences, and of which there are some, to what they are from."""
+        names = {"difference": self.results.reference, "variant_difference": self.results.reference_variant}
+        return {
+            kind: name for kind, name in names.items() if any(getattr(line, kind) is not None for line in self.lines)
+        }
 
     @property
     def _cost_columns(self) -> dict[str, str]:
@@ -146,28 +154,39 @@ class Report:
         return paths
 
 
-def make_report(results: Results, cost: str = "generations") -> Report:
+def make_report(results: Results, cost: str = "generations", at_budget: float | None = None) -> Report:
     """Everything that is told of results.
 
     Args:
         results: of a study.
         cost: the kind of budget that scaling rates compare.
+        at_budget: scaling rates are at the accuracy that the reference has with this budget of the study; None: at the
+            highest that it reaches.
 
     Raises:
-        OptionError: there is no such kind.
+        OptionError: there is no such kind; or the reference has no such budget.
     """
     if cost not in COST_KINDS:
         raise OptionError(f"cost={cost!r}: choose one of {', '.join(COST_KINDS)}.")
+    references = {
+        (variant, kind): curve for (variant, name, kind), curve in results.curves.items() if name == results.reference
+    }
+    if at_budget is not None:
+        there = sorted({budget for curve in references.values() for budget in curve.budgets})
+        references = {key: curve for key, curve in references.items() if at_budget in curve.budgets}
+        if not references:
+            raise OptionError(
+                f"at_budget={at_budget:g}: {results.reference} has been run with the budgets "
+                f"{', '.join(f'{budget:g}' for budget in there) or 'of no kind'}."
+            )
     rates = []
     for (variant, algorithm, kind), curve in results.curves.items():
-        reference = results.curves.get((variant, results.reference, kind))
-        if reference is not None and algorithm != results.reference and _can_be_compared(curve, reference):
-            rates.append((variant, scaling_rate(curve, reference, cost=cost)))
+        reference = references.get((variant, kind))
+        if reference is None or algorithm == results.reference or len(curve.budgets) == 1:
+            continue
+        if len(reference.budgets) > 1 or at_budget is not None:
+            rates.append((variant, scaling_rate(curve, reference, cost=cost, at_budget=at_budget)))
     return Report(results, summarise(results), rates, cost)
-
-
-def _can_be_compared(*curves: object) -> bool:
-    return all(len(getattr(curve, "budgets", ())) > 1 for curve in curves)
 
 
 def _signed(estimate: Estimate) -> str:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pyro_llm.errors import StudyFolderError
+from pyro_llm.errors import StudyConfigError, StudyFolderError
 from pyro_llm.prices import Prices
+from pyro_llm.study.advice import unknown
 from pyro_llm.study.costs import COST_KINDS, cost_of
 from pyro_llm.study.rows import Row
 from pyro_llm.study.runner import Study
+from pyro_llm.study.variants import WHOLE
 from pyro_llm.study.words import counted
 
 Table = NDArray[np.float64]
@@ -59,11 +61,13 @@ class Results:
         study: it.
         problems_of: by variant, the ids of these problems; none of a variant that has not got so far, and no curves.
         curves: by variant, algorithm and kind of budget, in the order of the configuration.
+        reference: the label of the algorithm that others are held against.
     """
 
     study: Study
     problems_of: dict[str, list[str]]
     curves: dict[tuple[str, str, str], Curve]
+    reference: str
 
     @property
     def problems(self) -> list[str]:
@@ -92,8 +96,8 @@ class Results:
         if len(set(shown.values())) > 1:
             numbers = ", ".join(f"{variant} {number}" for variant, number in shown.items())
             told.append(
-                f"The variants have got to different numbers of problems: {numbers}; lines of one variant are paired, "
-                "those of different variants are not."
+                f"The variants have got to different numbers of problems: {numbers}; a difference between two variants "
+                "is on the problems that both have."
             )
         for variant, problems in self.problems_of.items():
             if not problems:
@@ -111,24 +115,33 @@ class Results:
         return list(dict.fromkeys(variant for variant, _, _ in self.curves))
 
     @property
-    def reference(self) -> str:
-        """The label of the algorithm that others are held against."""
-        return self.study.config.reference or next(iter(self.study.config.algorithms))
+    def reference_variant(self) -> str:
+        """The label of the variant that others are held against."""
+        return self.study.config.reference_variant or next(iter(self.study.config.variants), WHOLE)
 
     def of(self, variant: str, kind: str) -> list[Curve]:
         """The curves of a variant and a kind of budget."""
         return [curve for curve in self.curves.values() if (curve.variant, curve.kind) == (variant, kind)]
 
 
-def tabulate(study: Study) -> Results:
+def tabulate(study: Study, reference: str | None = None) -> Results:
     """The rows of a study, of each variant on the problems that all its combinations have been run on.
 
     So all comparisons within a variant are paired, however far the study has got. Runs that failed count as wrong
     answers.
 
+    Args:
+        study: with its rows.
+        reference: the label of the algorithm that others are held against; None: that of the configuration.
+
     Raises:
         StudyFolderError: there is no such problem in any variant yet.
+        StudyConfigError: there is no such algorithm.
     """
+    algorithms = study.config.algorithms
+    if reference is not None and reference not in algorithms:
+        raise StudyConfigError(f"reference: {unknown('algorithm', reference, algorithms)}")
+    reference = reference or study.config.reference or next(iter(algorithms))
     cells = Counter(cell.variant for cell in study.cells)
     done = Counter((row.variant, row.problem) for row in study.rows)
     problems_of = {
@@ -148,7 +161,7 @@ def tabulate(study: Study) -> Results:
             grouped[row.variant, row.algorithm, row.kind][row.budget].append(row)
     prices = study.config.price_table
     curves = {key: _curve(key, by_budget, indices[key[0]], prices) for key, by_budget in grouped.items()}
-    return Results(study, problems_of, curves)
+    return Results(study, problems_of, curves, reference)
 
 
 def _rows_so_far(study: Study, variant: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pyro_llm.errors import OutputPathError, StudyFolderError
-from pyro_llm.jsonl import append_line, mend, read_lines
+from pyro_llm.jsonl import append_line, mend
 from pyro_llm.study.words import counted
 from pyro_llm.validation import reason
 
@@ -98,14 +98,25 @@ class RowFile:
     def read(self) -> dict[str, Row]:
         """The rows by key; of several with one key (failed, then done again) the last. None if there is no file.
 
+        Nothing is locked or changed: another process may be writing. A last line without its end, which that process
+        has begun, or left behind, is passed over.
+
         Raises:
-            StudyFolderError: a line is no row; it names the line.
+            StudyFolderError: the file cannot be read, or a line is no row; it names the line.
         """
         rows: dict[str, Row] = {}
-        for number, record in read_lines(self.path) if self.path.exists() else ():
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        except OSError as error:
+            raise StudyFolderError(f"Cannot read {str(self.path)!r}: {error.strerror or error}.") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
-                row = Row.model_validate(record)
+                row = Row.model_validate_json(line)
             except ValidationError as error:
+                if number == len(lines) and not line.endswith(b"\n"):
+                    break
                 raise StudyFolderError(f"{self.path}:{number}: not a row of a study: {reason(error)}.") from error
             rows[row.key] = row
         return rows

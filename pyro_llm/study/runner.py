@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pyro_llm.errors import StudyConfigError, StudyFolderError
 from pyro_llm.files import written_whole
@@ -38,7 +39,7 @@ class Study:
         problems: them all.
         skipped: combinations that do not fit.
         rows: results so far, of cells and problems of this study.
-        was_cut_off: whether the file's last line was incomplete, and has been dropped.
+        was_cut_off: whether the file's last line was incomplete when the study was run, and has been dropped.
         folder: of the results; None of a study that has none.
     """
 
@@ -135,23 +136,23 @@ def run_study(
 
 
 def read_study(folder: str | Path) -> Study:
-    """A study from its folder, with the rows that there are.
+    """A study from its folder, with the rows that there are; another process may be adding to them.
 
     Raises:
-        StudyFolderError: there is none, or another process writes into it.
+        StudyFolderError: there is none, or its file of rows holds something else.
+        ProblemFileError: its problems are in a file that is no longer there.
     """
     file = RowFile(Path(folder))
     if not (file.folder / CONFIG_FILE).is_file():
         raise StudyFolderError(f"{str(folder)!r} holds no study: there is no {CONFIG_FILE} in it.")
     study = plan(parse_config(_stored(file.folder)))
-    with file.locked() as was_cut_off:
-        return _with_rows(study, _own_rows(study, file), was_cut_off, file.folder)
+    return _with_rows(study, _own_rows(study, file), False, file.folder)
 
 
 def _own_rows(study: Study, file: RowFile) -> dict[str, Row]:
     rows = file.read()
     if rows:
-        stored, now = _stored(file.folder), study.config.model_dump(mode="json")
+        stored, now = _stored(file.folder), _to_store(study.config)
         changed = ", ".join(name for name in now if stored.get(name) != now[name])
         hint = f" What changed since is in: {changed}." if changed else ""
         file.check_belongs(rows.values(), keys_of(study.cells, study.problems), hint)
@@ -170,7 +171,15 @@ def _stored(folder: Path) -> Mapping[str, object]:
 
 def _write_config(config: StudyConfig, folder: Path) -> None:
     with written_whole(folder / CONFIG_FILE) as path:
-        path.write_text(config.model_dump_json(indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(_to_store(config), indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _to_store(config: StudyConfig) -> dict[str, Any]:
+    """The configuration with the paths of its problems whole, so that the folder is read from any directory."""
+    dumped = config.model_dump(mode="json")
+    problems = dumped["problems"]
+    paths = {key: str(Path(problems[key]).resolve()) for key in ("file", "path") if problems.get(key) is not None}
+    return dumped | {"problems": problems | paths}
 
 
 def _to_do(study: Study, rows: Mapping[str, Row], limit: int | None, retry_failed: bool) -> list[Task]:

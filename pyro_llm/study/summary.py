@@ -26,6 +26,8 @@ class Line:
         accuracy: share of right answers, with its interval over problems.
         difference: accuracy less that of the reference with the same budget, paired by problem; None for the reference
             itself, and where it has no such budget.
+        variant_difference: accuracy less that of the same algorithm and budget in the reference variant, paired by
+            problem on those that both variants have; None for the reference variant itself, and where there is none.
         costs: mean by kind, of a problem; NaN where not counted.
         probability: mean probability of the decision, over runs that give one; None if none does.
         ess: mean effective sample size, likewise.
@@ -39,6 +41,7 @@ class Line:
     budget: float
     accuracy: Estimate
     difference: Estimate | None
+    variant_difference: Estimate | None
     costs: dict[str, float]
     probability: float | None
     ess: float | None
@@ -49,19 +52,33 @@ class Line:
 def summarise(results: Results, level: float = 0.95) -> list[Line]:
     """The lines of a study, in the order of its configuration."""
     lines = []
-    for (variant, _, kind), curve in results.curves.items():
-        reference = results.curves.get((variant, results.reference, kind))
+    for (variant, algorithm, kind), curve in results.curves.items():
+        references = [
+            results.curves.get(key)
+            for key in ((variant, results.reference, kind), (results.reference_variant, algorithm, kind))
+        ]
         for column in range(len(curve.budgets)):
-            lines.append(_line(curve, column, reference, level))
+            differences = [_difference(results, curve, column, reference, level) for reference in references]
+            lines.append(_line(curve, column, *differences, level))
     return lines
 
 
-def _line(curve: Curve, column: int, reference: Curve | None, level: float) -> Line:
+def _difference(results: Results, curve: Curve, column: int, reference: Curve | None, level: float) -> Estimate | None:
+    """The accuracy with one budget less that of another curve, on the problems that both have."""
+    budget = curve.budgets[column]
+    if reference is None or reference is curve or budget not in reference.budgets:
+        return None
+    theirs = reference.right[:, reference.budgets.index(budget)].tolist()
+    others = dict(zip(results.problems_of[reference.variant], theirs, strict=True))
+    own = zip(results.problems_of[curve.variant], curve.right[:, column].tolist(), strict=True)
+    paired = [right - others[problem] for problem, right in own if problem in others]
+    return mean_interval(paired, -1.0, 1.0, level) if paired else None
+
+
+def _line(
+    curve: Curve, column: int, difference: Estimate | None, variant_difference: Estimate | None, level: float
+) -> Line:
     budget, rows = curve.budgets[column], curve.rows[column]
-    difference = None
-    if reference is not None and reference is not curve and budget in reference.budgets:
-        others = reference.right[:, reference.budgets.index(budget)]
-        difference = mean_interval(curve.right[:, column] - others, -1.0, 1.0, level)
     return Line(
         curve.variant,
         curve.algorithm,
@@ -69,6 +86,7 @@ def _line(curve: Curve, column: int, reference: Curve | None, level: float) -> L
         budget,
         mean_interval(curve.right[:, column], 0.0, 1.0, level),
         difference,
+        variant_difference,
         {kind: float(curve.mean_cost(kind)[column]) for kind in COST_KINDS},
         _mean_of(rows, "probability"),
         _mean_of(rows, "ess"),

@@ -35,6 +35,15 @@ def test_a_study_from_options_and_its_report(tmp_path):
     before = (out / "report.md").read_text()
     assert invoke("bench-report", out).exit_code == 0
     assert (out / "report.md").read_text() == before
+    with RowFile(out).locked():  # as while it runs
+        told = invoke("bench-report", out, "--reference", "BestOfN", "--at-budget", "2")
+    assert told.exit_code == 0 and "less BestOfN" in (out / "report.md").read_text()
+    for wrong, message in (
+        ("--at-budget=3", "has been run with the budgets 2."),
+        ("--reference=P", "unknown algorithm"),
+    ):
+        told = invoke("bench-report", out, wrong)
+        assert told.exit_code == 2 and message in flat(told.stderr)
     more = tmp_path / "more.yaml"
     more.write_text(json.dumps(json.loads((out / "study.json").read_text())))  # JSON is YAML
     assert invoke("bench", more, "--out", out).exit_code == 0
@@ -56,6 +65,7 @@ def test_a_study_from_options_and_its_report(tmp_path):
         ([*SMALL, "-o", "x"], "write KEY=VALUE"),
         ([*SMALL, "-o", "program.temprature=1"], "did you mean 'temperature'"),
         (["--algorithm", "SCM", "--generations", "1"], "did you mean 'SMC'"),
+        (["--algorithm", "PF=SMC", "--algorithm", "PF=BestOfN", "--generations", "1"], "'PF' is given 2 times"),
     ],
 )
 def test_what_cannot_be_run_is_said(tmp_path, monkeypatch, arguments, message):

@@ -9,11 +9,14 @@ import pytest
 
 from benchmarks.its_hub_accuracy import compared
 from pyro_llm.answers import answer
+from pyro_llm.errors import StudyFolderError
 from pyro_llm.study import parse_config, read_study, read_yaml, run_study
+from pyro_llm.study.bootstrap import mean_interval
+from pyro_llm.study.costs import COST_KINDS
 from pyro_llm.study.models import load_study_reward
 from pyro_llm.study.results import Curve
 from pyro_llm.study.runner import plan
-from studies.pages import STUDIES, TASKS, at_equal_accuracy, page, page_of_gemma, page_of_its_hub
+from studies.pages import STUDIES, TASKS, at_equal_accuracy, page, page_of_gemma, page_of_its_hub, what_is_lost
 
 FOLDER = Path(__file__).parents[2] / "studies"
 
@@ -84,6 +87,49 @@ def test_a_page_is_made_from_rows(tmp_path):
     assert (tmp_path / "images" / "study_accuracy.svg").stat().st_size > 1000
     assert page("accuracy", tmp_path / "rows", tmp_path / "images") == made
     assert "No search is among these results." in made
+
+
+def test_results_that_cannot_be_read_are_not_passed_over(tmp_path):
+    """A page that says that there are none would be written over the one that shows them."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    with pytest.raises(StudyFolderError, match="holds no study"):
+        page("accuracy", folder, tmp_path)
+    raw = read_yaml(FOLDER / "accuracy.yaml")
+    raw["algorithms"] = {name: raw["algorithms"][name] for name in ("particle filter", "greedy")}
+    config = parse_config(raw | {"budgets": {"generations": [1]}, "problems": {"set": "abacus", "number": 1}})
+    run_study(config, folder, progress=False)
+    rows = folder / "rows.jsonl"
+    whole = rows.read_text()
+    rows.write_text("sheep\n" + whole)
+    with pytest.raises(StudyFolderError, match=r"rows\.jsonl:1: not a row"):
+        page("accuracy", folder, tmp_path)
+    rows.write_text(whole.splitlines(keepends=True)[0])  # of the one problem, one of two rows
+    assert "None are complete yet: `make study-accuracy` goes on" in page("accuracy", folder, tmp_path)
+
+
+def test_what_is_lost():
+    """By hand, of 4 problems: A loses one of three with 16, and gains one with 64; B agrees with itself on all."""
+
+    def curve(variant, name, *numbers):
+        right = np.stack([np.arange(4) < number for number in numbers], 1).astype(float)
+        costs = {kind: np.tile([4.0, 16.0, 64.0], (4, 1)) for kind in COST_KINDS}
+        return Curve(variant, name, "generations", [4.0, 16.0, 64.0], right, costs, [[], [], []])
+
+    curves = [curve("plain", "A", 1, 3, 3), curve("plain", "B", 1, 2, 3), curve("odd", "A", 1, 2, 4)]
+    curves.append(curve("odd", "B", 2, 2, 3))
+    problems = {variant: list("abcd") for variant in ("plain", "odd")}
+    tables = SimpleNamespace(
+        reference="A", reference_variant="plain", variants=["plain", "odd"], problems_of=problems,
+        curves={(one.variant, one.algorithm, one.kind): one for one in curves},
+    )  # fmt: skip
+    rows = [line for line in what_is_lost(tables).splitlines() if line.startswith("|")]
+    interval = mean_interval([0, 0, 1, 0], -1, 1)
+    assert rows[0] == "| 64 generations | odd |" and len(rows) == 2 * 4
+    assert rows[2] == f"| A | -0.250 [{-interval.high:+.3f}, +0.000] |"
+    assert rows[3].startswith("| B | +0.000 [-0.6")  # of four that agree, little is known
+    assert rows[4] == "| 16 generations | odd |"
+    assert rows[6] == f"| A | +0.250 [+0.000, {interval.high:+.3f}] |"
 
 
 def test_what_the_filter_needs_for_the_accuracy_of_a_search():

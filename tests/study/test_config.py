@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from pyro_llm.errors import StudyConfigError
 from pyro_llm.study import parse_config, read_yaml
 from pyro_llm.study.algorithms import algorithm_names
-from pyro_llm.study.grid import make_grid
+from pyro_llm.study.grid import make_grid, skipped_in_words
 from pyro_llm.study.split import DoesNotFit, sizes_for
 from pyro_llm.study.variants import resolve_variants
 from pyro_llm.study.yaml_file import parse_yaml
@@ -50,6 +50,11 @@ def test_a_configuration_that_is_none(raw, changes, message):
         ({"algorithms": {"a": {"algorithm": "Greedy"}}, "budgets": {"generations": [2]}}, "fits no budget"),
         ({"budgets": {"generations": [2, 2]}}, "a budget or a seed is given twice"),
         ({"reference": "pf"}, "reference: unknown algorithm 'pf', did you mean 'PF'"),
+        ({"reference_variant": "cold"}, "reference_variant: the study has no variants"),
+        (
+            {"reference_variant": "cld", "variants": {"cold": {}, "hot": {}}},
+            "reference_variant: unknown variant 'cld', did you mean 'cold'",
+        ),
         ({"budgets": {"lm_tokens": [10]}}, "PF: a budget in lm_tokens .* give num_particles in split"),
         ({"budgets": {"lm_tokens": [1.5]}}, "budgets: lm_tokens=1.5 is no limit"),
         ({"budgets": {"dollars": [1.5]}}, "budgets: dollars=1.5 cannot be counted without prices"),
@@ -86,6 +91,29 @@ def test_the_grid_and_what_is_passed_over(raw):
     ]
     assert len(cells) == 8
     assert [(one.algorithm, one.budget) for one in skipped] == [("islands", 1), ("greedy", 8)]
+
+
+def test_what_one_variant_passes_over_another_may_run(raw):
+    """A beam search that is 4 wide does not fit 2 generations, one that is 2 wide does."""
+    beam = {"beam": {"algorithm": "BeamSearch"}}
+    variants = {"wide": {}, "narrow": {"algorithms": {"beam": {"beam_width": 2}}}}
+    config = parse_config(raw(algorithms={**raw()["algorithms"], **beam}, budgets={"generations": [2, 4]}))
+    cells, skipped = make_grid(config.model_copy(update={"variants": variants}))
+    ran = {(cell.variant, cell.budget) for cell in cells if cell.algorithm == "beam"}
+    assert ran == {("wide", 4), ("narrow", 2), ("narrow", 4)}
+    assert [(one.variant, one.algorithm, one.budget) for one in skipped] == [("wide", "beam", 2)]
+    (told,) = skipped_in_words(skipped, variants)
+    assert told.startswith("wide: beam was not run with 2 generations: ")
+    (shared,) = skipped_in_words(make_grid(config.model_copy(update={"variants": {"a": {}, "b": {}}}))[1], ["a", "b"])
+    assert shared.startswith("beam was not run with 2 generations: ")
+
+
+def test_the_reference_variant_is_in_no_key(raw):
+    variants = {"cold": {}, "hot": {"program": {"temperature": 2.0}}}
+    plain, named = (
+        make_grid(parse_config(raw(variants=variants, **more)))[0] for more in ({}, {"reference_variant": "hot"})
+    )
+    assert plain == named
 
 
 def test_keys_and_seeds(raw):

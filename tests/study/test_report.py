@@ -1,11 +1,13 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from pyro_llm.errors import OptionError, StudyFolderError
+from pyro_llm.errors import OptionError, StudyConfigError, StudyFolderError
 from pyro_llm.study import make_report, plot_accuracy, run_study, tabulate
+from pyro_llm.study.bootstrap import mean_interval
 from pyro_llm.study.costs import COST_KINDS
 from pyro_llm.study.rows import Row
 from pyro_llm.study.runner import Study, plan
@@ -167,6 +169,64 @@ def test_variants_have_lines_and_axes_of_their_own(tmp_path, config):
     assert "cold" in report.markdown() and report.html().count("<figure>") == len(COST_KINDS) - 1
 
 
+def test_variants_are_held_against_one_of_them(config):
+    """By hand: of 4 problems PF has the first 3 right when cold, the first 2 when hot; IS the first, and all 4."""
+    cold, hot = ({"PF": {1: one, 4: one}, "IS": {1: other, 4: other}} for one, other in ((0.75, 0.25), (0.5, 1.0)))
+    variants = {"cold": {}, "hot": {"program": {"temperature": 3.0}}}
+    four = config(problems={"set": "abacus", "number": 4}, variants=variants)
+
+    whole = made_up(four, cold)
+    rows = [row for row in whole.rows if row.variant == "cold"]
+    rows += [row for row in made_up(four, hot).rows if row.variant == "hot"]
+    study = Study(whole.config, whole.cells, whole.problems, [], rows)
+    report = make_report(tabulate(study))
+    lines = {(line.variant, line.algorithm): line for line in report.lines if line.budget == 4}
+    assert lines["cold", "PF"].variant_difference is None is lines["cold", "IS"].variant_difference
+    assert lines["hot", "PF"].variant_difference.value == pytest.approx(-0.25)
+    assert lines["hot", "IS"].variant_difference == mean_interval([0, 1, 1, 1], -1, 1)
+    assert lines["hot", "IS"].difference.value == pytest.approx(0.5)  # from PF, when hot
+    names = [name for name, _ in report.columns()]
+    column = names.index("less cold [95 %]")
+    assert names[column - 1] == "less PF [95 %]" and [cells[column] for cells in report.cells()][-1].startswith(
+        "+0.750"
+    )
+    assert "less cold [95 %]" in report.markdown() and "less cold [95\u00a0%]" in report.html()
+
+    other_way = replace(study, config=four.model_copy(update={"reference_variant": "hot"}))
+    lines = {(line.variant, line.algorithm): line for line in make_report(tabulate(other_way)).lines}
+    assert lines["cold", "PF"].variant_difference.value == pytest.approx(0.25)
+    assert lines["hot", "PF"].variant_difference is None
+
+    # of the cold rows the second problem is missing, of the hot ones the third: the first and the fourth are in both
+    ids = [problem.source_id for problem in study.problems]
+    some = [row for row in rows if (row.variant, row.problem) not in (("cold", ids[1]), ("hot", ids[2]))]
+    results = tabulate(replace(study, rows=some))
+    lines = {(line.variant, line.algorithm): line for line in make_report(results).lines}
+    assert lines["hot", "IS"].variant_difference == mean_interval([0, 1], -1, 1)
+    assert lines["hot", "PF"].variant_difference == mean_interval([0, 0], -1, 1)
+
+
+def test_no_column_of_differences_without_any(config):
+    one = made_up(config(algorithms={"PF": {"algorithm": "SMC"}}), {"PF": {1: 0.3, 4: 0.8}})
+    assert not [name for name, _ in make_report(tabulate(one)).columns() if name.startswith("less")]
+
+
+def test_another_reference_and_the_accuracy_that_it_has_with_a_budget(config):
+    """PF has 0.2 with 1 generation and 0.8 with 4, IS 0.2 and 0.5: half the way, in logarithms."""
+    ten = config(problems={"set": "abacus", "number": 10})
+    study = made_up(ten, {"PF": {1: 0.2, 4: 0.8}, "IS": {1: 0.2, 4: 0.5}})
+    report = make_report(tabulate(study, "IS"), at_budget=4)
+    ((_, rate),) = report.rates
+    assert (rate.algorithm, rate.reference, rate.accuracy) == ("PF", "IS", pytest.approx(0.5))
+    assert rate.budget.low == pytest.approx(2) and rate.ratio.low == pytest.approx(2)
+    assert ("less IS [95 %]", False) in report.columns()
+    assert make_report(tabulate(study, "IS"), at_budget=1).rates[0][1].accuracy == pytest.approx(0.2)
+    with pytest.raises(OptionError, match=r"at_budget=3: IS has been run with the budgets 1, 4\."):
+        make_report(tabulate(study, "IS"), at_budget=3)
+    with pytest.raises(StudyConfigError, match="reference: unknown algorithm 'ISS', did you mean 'IS'"):
+        tabulate(study, "ISS")
+
+
 def test_a_study_is_read_variant_by_variant(config, tmp_path):
     """Of three variants one is complete, one has two problems, one lacks a combination on each problem."""
     heat = {name: {"program": {"temperature": value}} for name, value in (("cold", 0.5), ("warm", 2.0), ("hot", 3.0))}
@@ -187,7 +247,9 @@ def test_a_study_is_read_variant_by_variant(config, tmp_path):
     report = make_report(results)
     assert report.title == "small: 2 to 3 problems of 3"
     notes = " ".join(report.notes)
-    assert "numbers of problems: cold 3, warm 2;" in notes
+    assert (
+        "numbers of problems: cold 3, warm 2; a difference between two variants is on the problems that both" in notes
+    )
     assert "hot is left out" in notes and "(6 rows of 12: PF 6 of 6, IS 0 of 6)" in notes
     assert f"pyro-llm bench {tmp_path}/study.json --out {tmp_path}" in notes
     assert [line.variant for line in report.lines] == ["cold"] * 4 + ["warm"] * 4

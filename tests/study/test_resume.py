@@ -124,6 +124,36 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path):
         pass
 
 
+@pytest.mark.usefixtures("small_models")
+def test_a_study_is_read_while_it_is_written(tmp_path, config):
+    """By another process, which has the lock, and has written half a row."""
+    made = run_study(config(), tmp_path, progress=False)
+    path = tmp_path / "rows.jsonl"
+    torn = path.read_bytes()[:-30]
+    path.write_bytes(torn)
+    with RowFile(tmp_path).locked():
+        path.write_bytes(torn)
+        assert read_study(tmp_path).rows == made.rows[:-1]
+        assert path.read_bytes() == torn  # it is for the writer to mend
+    path.write_bytes(torn + b"\n" + torn)
+    with pytest.raises(StudyFolderError, match=r"rows\.jsonl:12: not a row of a study"):
+        read_study(tmp_path)
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_study_of_a_file_is_read_from_any_directory(tmp_path, config, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    Path("my.jsonl").write_text('{"id": "a", "problem": "1 + 1?", "answer": "2"}\n')
+    made = run_study(config(problems={"file": "my.jsonl"}), "out", progress=False)
+    monkeypatch.chdir(tmp_path)
+    read = read_study("here/out")
+    assert read.rows == made.rows and len(read.rows) == 4
+    assert run_study(read.config, "here/out", progress=False).rows == made.rows
+    assert {cell.key(read.problems[0]) for cell in read.cells} == {row.key for row in made.rows}
+
+
 def test_files_that_are_none(tmp_path, config):
     with pytest.raises(StudyFolderError, match="holds no study"):
         read_study(tmp_path)
