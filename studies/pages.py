@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
+
 from pyro_llm.errors import StudyFolderError
 from pyro_llm.study import read_study
 from pyro_llm.study.bootstrap import Estimate
@@ -46,7 +48,8 @@ def results_of(name: str, results: Path, images: Path) -> str:
     except StudyFolderError:  # no problem has been run by all combinations
         return f"None are complete yet: `make study-{target}` goes on, `make study-pages` makes this page."
     images.mkdir(parents=True, exist_ok=True)
-    plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": "pyro_llm"}):  # the same file from the same rows
+        plot_study(tables, "generations").savefig(images / f"study_{name}.svg", metadata={"Date": None})
     report = make_report(tables).markdown().split("\n", 1)[1].strip()
     figure = f"![Right answers by generations](images/study_{name}.svg)"
     number = f"{tables.extent}." if tables.is_complete else f"{tables.extent}; `make study-{target}` goes on."

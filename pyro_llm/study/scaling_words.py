@@ -40,12 +40,16 @@ def rate_in_words(rate: ScalingRate) -> str:
             f"Scaling rate of {rate.algorithm}: it cannot be told, as both reach {accuracy} at the smallest budget, "
             f"{smallest}."
         )
-    needs = f"{rate.algorithm} needs {_needed(own, rate.kind)} for {accuracy}, {rate.reference} {_needed(other)}"
+    needs = (
+        f"{rate.algorithm} needs {_needed(own, rate.kind)} for {accuracy}, {rate.reference} {_needed(other)}".rstrip(
+            ","
+        )
+    )
     many = "as many" if rate.ratio == Range(1.0, 1.0) else f"{rate.ratio} times as many"
     if rate.agreed:
         return (
-            f"Scaling rate of {rate.algorithm}: {needs}: {many}; they are right on the same of the {rate.agreed} "
-            "problems there, which tells no interval."
+            f"Scaling rate of {rate.algorithm}: {needs}: {many}; there they agree on every one of the {rate.agreed} "
+            "problems, which tells no interval."
         )
     high = "∞" if math.isinf(rate.interval.high) else f"{rate.interval.high:.3g}"
     told = f"{needs}: {many}, 95 % interval {rate.interval.low:.3g} to {high}"

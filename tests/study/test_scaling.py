@@ -148,10 +148,13 @@ def test_a_rate_in_words():
          "b 64: at least 64 times as many, 95 % interval 64 to ∞."),
     ):  # fmt: skip
         assert rate_in_words(scaling_rate(curve("a", own), curve("b", reference), resamples=200)) == words
+    assert "for the accuracy 0.500, b at most 1, its smallest budget: at most 0.0156 times" in rate_in_words(
+        scaling_rate(curve("a", line), curve("b", [0.5, 0.4, 0.3, 0.2]), resamples=200)
+    )
     shifted = scaling_rate(curve("a", line), curve("b", line, scale=4.0), accuracy=0.35)
     assert rate_in_words(shifted) == (
-        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32: 4 times as many; they are right "
-        "on the same of the 1000 problems there, which tells no interval."
+        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32: 4 times as many; there they "
+        "agree on every one of the 1000 problems, which tells no interval."
     )
     assert str(shifted) == "4 [no interval]"
     neither = scaling_rate(curve("a", line), curve("b", line), accuracy=0.99, resamples=200)
@@ -172,8 +175,8 @@ def test_what_agrees_on_every_problem_tells_no_interval():
     assert both(cost=0.0).agreed == both().agreed == 40
     assert both(cost=0.0).interval.is_exact  # which is why it must not be told
     assert rate_in_words(both(cost=0.0)) == (
-        "Scaling rate of a: a needs 64 generations for the accuracy 0.800, b 64: as many; they are right on the same "
-        "of the 40 problems there, which tells no interval."
+        "Scaling rate of a: a needs 64 generations for the accuracy 0.800, b 64: as many; there they agree on "
+        "every one of the 40 problems, which tells no interval."
     )
     apart = both(changed=(0, 39))  # as many right, but not the same ones
     assert apart.accuracy == pytest.approx(0.8) and apart.agreed == 0 and not apart.interval.is_exact
