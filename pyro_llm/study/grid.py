@@ -176,8 +176,8 @@ def make_grid(config: StudyConfig) -> tuple[list[Cell], list[Skipped]]:
             skipped += misfits
     if config.reference is not None and config.reference not in config.algorithms:
         raise StudyConfigError(f"reference: {unknown('algorithm', config.reference, config.algorithms)}")
-    if (label := config.reference_variant) is not None and label not in config.variants:
-        why = unknown("variant", label, config.variants) if config.variants else "the study has no variants."
+    if (named := config.reference_variant) is not None and named not in config.variants:
+        why = unknown("variant", named, config.variants) if config.variants else "the study has no variants."
         raise StudyConfigError(f"reference_variant: {why}")
     if len({cell._identity for cell in cells}) < len(cells):
         raise StudyConfigError("Two combinations are the same: a budget or a seed is given twice.")

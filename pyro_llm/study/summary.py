@@ -53,13 +53,13 @@ def summarise(results: Results, level: float = 0.95) -> list[Line]:
     """The lines of a study, in the order of its configuration."""
     lines = []
     for (variant, algorithm, kind), curve in results.curves.items():
-        references = [
-            results.curves.get(key)
-            for key in ((variant, results.reference, kind), (results.reference_variant, algorithm, kind))
-        ]
+        reference = results.curves.get((variant, results.reference, kind))
+        twin = results.curves.get((results.reference_variant, algorithm, kind))
         for column in range(len(curve.budgets)):
-            differences = [_difference(results, curve, column, reference, level) for reference in references]
-            lines.append(_line(curve, column, *differences, level))
+            difference, variant_difference = (
+                _difference(results, curve, column, other, level) for other in (reference, twin)
+            )
+            lines.append(_line(curve, column, difference, variant_difference, level))
     return lines
 
 
