@@ -10,6 +10,7 @@ from pyro_llm import infer
 from pyro_llm.budget import Budget
 from pyro_llm.errors import StudyConfigError
 from pyro_llm.infer.algorithm import Algorithm
+from pyro_llm.infer.search.search import Search
 from pyro_llm.study.advice import unknown
 from pyro_llm.study.config import AlgorithmSpec
 from pyro_llm.study.split import SIZES
@@ -46,7 +47,8 @@ def check_spec(spec: AlgorithmSpec) -> type[Algorithm]:
     """The algorithm of an entry, its options being known ones.
 
     Raises:
-        StudyConfigError: there is no such algorithm, it has no such option or size, or a size stands among the options.
+        StudyConfigError: there is no such algorithm, it has no such option or size, a size stands among the options, or
+            a search is to decide by another rule than its own.
     """
     kind = find_algorithm(spec.algorithm)
     sizes = [name for name in parameters(kind) if name in SIZES]
@@ -58,6 +60,10 @@ def check_spec(spec: AlgorithmSpec) -> type[Algorithm]:
             )
         if name not in options:
             raise StudyConfigError(unknown(f"option of {spec.algorithm}", name, options))
+    if spec.decide is not None and issubclass(kind, Search):
+        raise StudyConfigError(
+            f"decide: {spec.decide}: {spec.algorithm} is a search, which decides by a rule of its own; leave it out."
+        )
     for name in spec.split:
         if name not in sizes:
             raise StudyConfigError(f"split: {unknown(f'size of {spec.algorithm}', name, sizes)}")

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from pyro_llm.errors import PyroLLMError, StudyConfigError
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.prices import Prices
 from pyro_llm.study.advice import faults, unknown
+from pyro_llm.study.deciding import Decide
 from pyro_llm.study.dry_program import dry_program
 
 BudgetKind = Literal[
@@ -52,12 +64,21 @@ class AlgorithmSpec(BaseModel):
         algorithm: its name in `pyro_llm.infer`.
         split: how a budget is divided: sizes such as `num_particles` that are fixed; what remains of the budget goes
             to the size that is not. A list of particles is a schedule, scaled to the budget.
+        decide: how its answer is chosen, see `pyro_llm.study.deciding`; None: as `Posterior.decision` does.
+        program: options of the program that it has in place of the study's.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     algorithm: str
     split: dict[str, _Size | Annotated[list[_Size], Field(min_length=1)]] = Field(default_factory=dict)
+    decide: Decide | None = None
+    program: dict[str, Any] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = serialize(self)
+        return {name: value for name, value in dumped.items() if name not in ("decide", "program") or value}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -100,7 +121,8 @@ class StudyConfig(_Part):
         variants: by label, other values of the parts above that each is the study of in turn: `{noisy: {reward: ...}}`.
             Mappings are merged; null takes an entry away.
         concurrent: how many problems one process works on at a time. More is quicker where populations are small; a
-            row then depends in its last digits, and in its share of common passes, on what ran beside it.
+            row then depends in its last digits, and in its share of common passes, on what ran beside it. Not with
+            budgets of time (seconds, or dollars by the hour): a run would be stopped by the time of the others.
         reference: the label of the algorithm that the others are held against; the first one if None.
         reference_variant: the label of the variant that the others are held against; the first one if None.
         prices: those of `Prices`; they give the costs in dollars, and budgets in dollars need them.
@@ -135,9 +157,7 @@ class StudyConfig(_Part):
     @field_validator("program")
     @classmethod
     def _can_be_run(cls, program: Any) -> Any:
-        options = dict(program)
-        dry_program(options)
-        Decoding(**{field.name: options[field.name] for field in dataclasses.fields(Decoding)})
+        check_program(program)
         return program
 
     @field_validator("prices")
@@ -150,10 +170,50 @@ class StudyConfig(_Part):
             Prices(**prices)
         return prices
 
+    @model_validator(mode="after")
+    def _times_are_of_one_problem(self) -> Self:
+        by_the_clock = [kind for kind in self.budgets if kind == "seconds" or (kind == "dollars" and self._by_the_hour)]
+        if by_the_clock and self.concurrent > 1:
+            raise ValueError(
+                f"budgets: {by_the_clock[0]}: with concurrent: {self.concurrent} a run's clock goes on while those "
+                "beside it are worked on, so that it would be stopped by their time; give concurrent: 1 to a study "
+                "whose budgets are times"
+            )
+        return self
+
+    @property
+    def _by_the_hour(self) -> bool:
+        return bool((self.prices or {}).get("hour"))
+
     @property
     def price_table(self) -> Prices | None:
         """The prices, if there are any."""
         return None if self.prices is None else Prices(**self.prices)
+
+
+def check_program(program: Any) -> None:
+    """Raise PyroLLMError or ValueError for a `ProgramSpec` with which no program can be run."""
+    options = dict(program)
+    dry_program(options)
+    Decoding(**{field.name: options[field.name] for field in dataclasses.fields(Decoding)})
+
+
+def program_of(spec: AlgorithmSpec, config: StudyConfig) -> Any:
+    """The options of the program under an algorithm: the study's, with those that the algorithm has of its own.
+
+    Raises:
+        StudyConfigError: there is no such option, or it has a value that it cannot have.
+    """
+    if not spec.program:
+        return config.program
+    try:
+        program = ProgramSpec.model_validate({**config.program.model_dump(), **spec.program})
+        check_program(program)
+    except ValidationError as error:
+        raise StudyConfigError(f"program: {faults(error, ProgramSpec)}") from error
+    except (PyroLLMError, ValueError) as error:
+        raise StudyConfigError(f"program: {error}") from error
+    return program
 
 
 def parse_config(raw: Mapping[str, Any]) -> StudyConfig:

@@ -16,7 +16,7 @@ from pyro_llm.errors import OptionError, StudyConfigError
 from pyro_llm.prices import Prices
 from pyro_llm.study.advice import unknown
 from pyro_llm.study.algorithms import check_spec, make_algorithm, parameters
-from pyro_llm.study.config import AlgorithmSpec, StudyConfig
+from pyro_llm.study.config import AlgorithmSpec, StudyConfig, program_of
 from pyro_llm.study.dry_program import dry_program
 from pyro_llm.study.problem import Problem
 from pyro_llm.study.split import SIZES, DoesNotFit, sizes_for, warmup_of
@@ -57,6 +57,7 @@ class Cell:
         options: what it is made with.
         setting: the program.
         prices: of a budget in dollars.
+        decide: how the answer is chosen, if not as the algorithm does.
     """
 
     variant: str
@@ -68,10 +69,14 @@ class Cell:
     options: dict[str, Any]
     setting: Setting
     prices: dict[str, float] | None = None
+    decide: str | None = None
 
     @cached_property
     def _identity(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        parts = asdict(self)
+        if self.decide is None:  # rows from before there was a choice keep their keys
+            del parts["decide"]
+        return json.dumps(parts, sort_keys=True)
 
     def key(self, problem: Problem) -> str:
         """Names the result on a problem: another for whatever it depends on."""
@@ -191,17 +196,19 @@ def _of_algorithm(
     cells, skipped = [], []
     try:
         check_spec(spec)
+        program = program_of(spec, config)
+        setting = _setting(config, program)
         for kind, sizes in config.budgets.items():
             prices = config.prices if kind == "dollars" else None
             for size in sizes:
                 _check_budget(kind, size, prices)
                 try:
-                    options = options_for(spec, kind, size, dict(config.program))
+                    options = options_for(spec, kind, size, dict(program))
                 except (DoesNotFit, OptionError) as misfit:
                     skipped.append(Skipped(variant, label, kind, size, str(misfit)))
                     continue
                 cells += [
-                    Cell(variant, label, kind, size, seed, spec.algorithm, options, _setting(config), prices)
+                    Cell(variant, label, kind, size, seed, spec.algorithm, options, setting, prices, spec.decide)
                     for seed in config.seeds
                 ]
     except StudyConfigError as error:
@@ -246,8 +253,8 @@ def options_for(spec: AlgorithmSpec, kind: str, size: float, program: dict[str, 
     return options
 
 
-def _setting(config: StudyConfig) -> Setting:
-    dumped = config.model_dump(mode="json")
+def _setting(config: StudyConfig, program: Any) -> Setting:
+    dumped = config.model_dump(mode="json") | {"program": program.model_dump(mode="json")}
     return Setting(*(dumped[name] for name in ("lm", "reward", "program", "answer", "grader")))
 
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,11 +17,12 @@ from pyro_llm.errors import BudgetWarning, DeadRunWarning, UnhealthyRunWarning
 from pyro_llm.infer import Outcome
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.study.algorithms import make_algorithm
+from pyro_llm.study.deciding import LastRewards
 from pyro_llm.study.grading import load_grader
 from pyro_llm.study.grid import Cell, Setting
 from pyro_llm.study.models import disturbed, load_language_model, load_study_reward
 from pyro_llm.study.problem import Problem
-from pyro_llm.study.reading import facts, load_answer
+from pyro_llm.study.reading import ReadAnswer, facts, load_answer
 from pyro_llm.study.rows import Row
 from pyro_llm.study.shared_time import SharedTime
 
@@ -54,7 +55,11 @@ def do(task: Task) -> Generator[Row]:
     """
     cell, clock = task.cell, SharedTime()
     read, grader = load_answer(cell.setting.answer), load_grader(cell.setting.grader)
-    algorithm = make_algorithm(cell.method, program(cell.setting, cell.seed), cell.options, cell.limit)
+    model, rewards = program(cell.setting, cell.seed), None
+    if cell.decide is not None:
+        rewards = LastRewards(model.reward)
+        model = replace(model, reward=rewards)
+    algorithm = make_algorithm(cell.method, model, cell.options, cell.limit)
 
     def begun() -> Iterator[str]:
         for index, problem in enumerate(task.problems):
@@ -71,7 +76,7 @@ def do(task: Task) -> Generator[Row]:
             problem = task.problems[outcome.index]
             row = blank_row(cell, problem) | {"seconds": seconds}
             try:
-                row |= _came_out(outcome, read)
+                row |= _came_out(outcome, read, rewards)
                 if row.get("error") is None:
                     row["right"] = grader.grade(row["decision"], problem)
             except Exception as error:
@@ -99,10 +104,10 @@ def failed(error: BaseException) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {error}", "right": False}
 
 
-def _came_out(outcome: Outcome, read: Any) -> dict[str, Any]:
+def _came_out(outcome: Outcome, read: ReadAnswer, rewards: LastRewards | None) -> dict[str, Any]:
     if outcome.posterior is None:
         return failed(outcome.error or RuntimeError("there is neither a posterior nor an error"))
-    return facts(outcome.posterior, read) | {"cost": asdict(outcome.posterior.cost)}
+    return facts(outcome.posterior, read, rewards) | {"cost": asdict(outcome.posterior.cost)}
 
 
 @contextmanager

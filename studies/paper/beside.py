@@ -3,7 +3,8 @@
 Usage: python -m studies.paper.beside FOLDER
 
 FOLDER is what `pyro-llm bench studies/paper/math500.yaml --out FOLDER` has filled, in whole or in part. One line for
-each policy, algorithm and budget that the paper has a figure for; the paper gives no intervals.
+each policy, algorithm and budget that the paper has a figure for; the paper gives no intervals. Its particle filter
+stands beside the one "as published", which answers as the paper's does; the study's line "particle filter" is ours.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pyro_llm.study.summary import summarise
 PUBLISHED = Path(__file__).with_name("published.json")
 SINGLE = ("one sample", "greedy")
 """Of one generation, whatever the budget of the table that they stand in."""
+AS_PUBLISHED = "particle filter, as published"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Beside:
 
     Attributes:
         policy: the language model.
-        algorithm: the label.
+        algorithm: as the paper names it.
         budget: in generations.
         published: accuracy in percent.
         ours: accuracy with its interval, as the report writes it; None where it has not been run.
@@ -73,7 +75,8 @@ def beside(results: Results) -> list[Beside]:
 
 
 def _label(algorithm: str) -> str:
-    return "particle filter" if algorithm == "one sample" else algorithm  # of one particle: a draw of the model
+    """The study's label of what the paper has a figure for; a sample of the model is a filter of one particle."""
+    return AS_PUBLISHED if algorithm in ("particle filter", "one sample") else algorithm
 
 
 def table(lines: list[Beside]) -> str:

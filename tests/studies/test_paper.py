@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen2Model
 from pyro_llm.rewards import QwenProcessReward
 from pyro_llm.study import parse_config, read_yaml, run_study
 from pyro_llm.study.results import tabulate
+from pyro_llm.study.summary import summarise
 from pyro_llm.study.work import program
 from studies.paper.beside import beside, published, table
 from tests.rewards.formats.conftest import CHATML, LLAMA3, byte_tokenizer, publish, random_model, random_weights
@@ -57,14 +58,14 @@ OF_FOUR = {("particle filter", 4), ("DVTS", 4), ("weighted best of N", 4)}
 def test_it_runs_end_to_end(name, models, tmp_path):
     changes = {"budgets": {"generations": [1, 4]}}
     if name == "aime2024":  # the algorithms are the same
-        changes = {"budgets": {"generations": [1]}, "algorithms": {"particle filter": {"algorithm": "SMC"},
-                                                                   "greedy": {"algorithm": "Greedy"}}}  # fmt: skip
+        algorithms = {"particle filter, as published": {"algorithm": "SMC"}, "greedy": {"algorithm": "Greedy"}}
+        changes = {"budgets": {"generations": [1]}, "algorithms": algorithms}
     config = configured(name, models, tmp_path, **changes)
     assert set(config.variants) == set(published(name)) - {"Qwen2.5-1.5B-Instruct"}
     study = run_study(config, tmp_path / "results", progress=False)
     assert len(study.rows) == study.size and not study.failed
     assert {row.algorithm for row in study.rows} == set(config.algorithms)
-    assert all(row.cost["reward_tokens"] > 0 for row in study.rows if row.algorithm == "particle filter")
+    assert all(row.cost["reward_tokens"] > 0 for row in study.rows if "particle filter" in row.algorithm)
     cell = study.cells[0]
     model = program(cell.setting, cell.seed)
     assert isinstance(model.reward, QwenProcessReward) and model.reward.aggregation == "model"
@@ -74,6 +75,11 @@ def test_it_runs_end_to_end(name, models, tmp_path):
     run = {(one.algorithm, one.budget) for one in lines if one.ours is not None}
     assert run == {("one sample", 1), ("greedy", 1)} | (OF_FOUR if name == "math500" else set())
     assert "| Llama-3.2-1B-Instruct | particle filter | 64 | " in table(lines)
+    if name == "math500":  # beside the paper's filter stands the one that answers as it does
+        ours = {(line.variant, line.algorithm, line.budget): str(line.accuracy) for line in summarise(tabulate(study))}
+        for one in lines:
+            if one.algorithm == "particle filter" and one.ours is not None:
+                assert one.ours == ours[one.policy, "particle filter, as published", one.budget]
 
 
 def test_the_settings_are_those_of_the_paper():
@@ -82,5 +88,12 @@ def test_the_settings_are_those_of_the_paper():
         assert (config.program.max_steps, config.program.max_tokens) == (40, 2048)
         assert config.grader == "math-verify" and config.budgets["generations"][-1] == 128
         assert config.reward.load == "Qwen/Qwen2.5-Math-PRM-7B"
+        assert config.answer == "math"
+        theirs = config.algorithms["particle filter, as published"]
+        assert (theirs.decide, theirs.program) == ("highest last reward", {"emission": "odds"})
+        assert theirs.options == {"ess_threshold": 1.0, "resampling": "multinomial"}
+        assert config.reference == "particle filter, as published"
+        assert config.algorithms["particle filter"].model_dump() == {"algorithm": "SMC", "split": {}}
+        assert config.algorithms["entropic filter"].program == {"emission": "odds"}
     figures = published("math500")["Llama-3.2-1B-Instruct"]
     assert figures["64"]["particle filter"] == 59.6 and figures["32"]["particle filter"] == 57.2

@@ -31,6 +31,11 @@ TWO = {"num_particles": 2}
         ({"program": {"stop": ""}}, "a stop string is empty"),
         ({"prices": {"hours": 1}}, "unknown price 'hours', did you mean 'hour'"),
         ({"name": "../x"}, "name: String should match"),
+        ({"budgets": {"seconds": [1]}, "concurrent": 8}, "budgets: seconds: with concurrent: 8 .*give concurrent: 1"),
+        (
+            {"budgets": {"dollars": [1]}, "prices": {"hour": 2.0}, "concurrent": 2},
+            "budgets: dollars: with concurrent: 2 .*give concurrent: 1",
+        ),
     ],
 )
 def test_a_configuration_that_is_none(raw, changes, message):
@@ -66,6 +71,16 @@ def test_a_configuration_that_is_none(raw, changes, message):
 def test_what_does_not_exist_or_fit_is_found_before_anything_runs(raw, changes, message):
     with pytest.raises(StudyConfigError, match=message):
         make_grid(parse_config(raw(**changes)))
+
+
+def test_budgets_that_are_no_times_go_with_problems_beside_each_other(raw):
+    for changes in (
+        {"budgets": {"lm_tokens": [9]}, "concurrent": 8},
+        {"budgets": {"seconds": [9]}},
+        {"budgets": {"dollars": [1]}, "prices": {"lm_input": 2.0}, "concurrent": 8},
+        {"budgets": {"generations": [1]}, "prices": {"hour": 2.0}, "concurrent": 8},
+    ):
+        assert parse_config(raw(**changes)).budgets == changes["budgets"]
 
 
 def test_the_grid_and_what_is_passed_over(raw):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pyro_llm.errors import MissingExtraError, StudyConfigError
-from pyro_llm.study.grading import MathVerifyGrader, load_grader
+from pyro_llm.study.grading import MathVerifyGrader, load_grader, same_answer
 from pyro_llm.study.problem import Problem
 from pyro_llm.study.problems import load_problems
 
@@ -24,6 +24,9 @@ def math_verify():
         (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \pi/2)", True),
         ("(x+1)^2", "x^2 + 2x + 1", True),
         ("95", "95 marbles", True),
+        ("12", "1,2", False),
+        ("1,2", "12", False),
+        ("1,2", "2,1", True),
         ("95", "94", False),
         ("95", None, False),
         ("95", "", False),
@@ -34,6 +37,23 @@ def math_verify():
 )
 def test_mathematical_equality(math_verify, answer, decision, right):
     assert math_verify.grade(decision, Problem("?", answer, "a")) is right
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("1,000", "1000", True),
+        ("-12,345,678.50", "-12345678.5", True),
+        ("1,2", "12", False),
+        ("1,00", "100", False),
+        ("1000,000", "1000000", False),
+        ("1,000,5", "10005", False),
+        ("0.1,234", "0.1234", False),
+        ("1,2", "1,2", True),
+    ],
+)
+def test_commas_stand_between_thousands_or_between_numbers(left, right, same):
+    assert same_answer(left, right) is same and same_answer(right, left) is same
 
 
 def test_answers_that_take_too_long_are_wrong():
