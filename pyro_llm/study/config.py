@@ -204,10 +204,11 @@ def program_of(spec: AlgorithmSpec, config: StudyConfig) -> Any:
     Raises:
         StudyConfigError: there is no such option, or it has a value that it cannot have.
     """
+    program: Any = config.program
     if not spec.program:
-        return config.program
+        return program
     try:
-        program = ProgramSpec.model_validate({**config.program.model_dump(), **spec.program})
+        program = ProgramSpec.model_validate({**program.model_dump(), **spec.program})
         check_program(program)
     except ValidationError as error:
         raise StudyConfigError(f"program: {faults(error, ProgramSpec)}") from error

@@ -1,4 +1,9 @@
-"""How a budget in generations is divided among an algorithm's sizes, whose product it is."""
+"""How a budget in generations is divided among an algorithm's sizes, whose product it is.
+
+Particle Gibbs spends a little less: from its second iteration on, the reference is one of the N particles and is not
+generated anew, so that T iterations generate N + (T - 1)(N - 1) texts, T - 1 fewer than the budget. Cost is what is
+counted, and tables of studies show it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from pyro_llm.errors import StudyConfigError
 from pyro_llm.study.words import are, counted
 
 SIZES = ("num_particles", "num_runs", "num_chains", "num_iterations")
-"""Options whose product, iterations of warm-up and rungs of a ladder counted too, is a number of generations."""
+"""Options whose product, iterations of warm-up and rungs of a ladder counted too, is the budget in generations."""
 
 
 class DoesNotFit(Exception):
@@ -19,7 +24,7 @@ class DoesNotFit(Exception):
 def sizes_for(
     generations: int, sizes: Sequence[str], fixed: Mapping[str, Any], options: Mapping[str, Any], warmup: int = 0
 ) -> dict[str, Any]:
-    """The sizes with which an algorithm makes so many generations.
+    """The sizes with which an algorithm makes so many generations, or (references being kept) a few less.
 
     One size is free: the iterations if the particles are fixed, else the particles, else the runs or chains; those
     that are neither free nor fixed are 1.
