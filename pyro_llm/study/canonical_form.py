@@ -34,7 +34,7 @@ def form_of(statement: str, read: Callable[[str], Sequence[Any]]) -> str | None:
     Examples:
         >>> from math_verify import parse
         >>> read = lambda text: parse(f"${text}$", parsing_timeout=None)
-        >>> form_of("0.5", read), form_of(r"\\frac{2}{4}", read), form_of("50\\%", read), form_of("(1, 2]", read)
+        >>> form_of("0.5", read), form_of(r"\frac{2}{4}", read), form_of("50%", read), form_of("(1, 2]", read)
         ('1/2', '1/2', '50', '(1, 2]')
         >>> form_of("(x+1)^2", read) == form_of("x^2 + 2x + 1", read) != form_of("x^2 + 2x", read)
         True
