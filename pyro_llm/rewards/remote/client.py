@@ -46,7 +46,7 @@ class HttpOptions:
         backoff: seconds before the first retry; twice as long before each further one, at most `longest_wait`, and of
             that a random share between one half and all. A `Retry-After` of the server's takes its place.
         longest_wait: seconds; a server that asks for a longer wait is not asked again.
-        max_concurrency: the most requests under way at once.
+        max_concurrency: the most requests of one client (one reward) under way at once, whoever asks.
         headers: sent with each request.
         api_key: sent as a bearer token; shown nowhere.
 
@@ -82,10 +82,11 @@ def http_library() -> Any:
 
 
 class JsonClient:
-    """Posts JSON and reads JSON, several requests at once."""
+    """Posts JSON and reads JSON, several requests at once; those of all threads together keep to the limit."""
 
     def __init__(self, url: str, options: HttpOptions) -> None:
         self.url, self.options = url, options
+        self._slots = threading.BoundedSemaphore(options.max_concurrency)
         self._random = random.Random()  # of its own: programs are watched for use of the global one
         self._httpx = http_library()
         try:
@@ -137,7 +138,10 @@ class JsonClient:
         options = self.options
         for attempt in range(options.retries + 1):
             try:
-                return self._once(client, payload, read)
+                with self._slots:
+                    if stop.is_set():
+                        raise Failure("interrupted")
+                    return self._once(client, payload, read)
             except _Passing as passing:
                 pause = min(options.longest_wait, options.backoff * 2**attempt) * self._random.uniform(0.5, 1)
                 if passing.after is not None:

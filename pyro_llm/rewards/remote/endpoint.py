@@ -73,6 +73,14 @@ def check_count(scores: Any, items: Sequence[Item]) -> None:
         raise ValueError(f"{count} scores for {len(items)} texts")
 
 
+def checked(answer: Answer, items: Sequence[Item]) -> Answer:
+    """What an endpoint has read, if that is a number for each item. Raises ValueError if it is not."""
+    check_count(answer.log_odds, items)
+    if any(math.isnan(log_odds) for log_odds in answer.log_odds):
+        raise ValueError("log-odds that are NaN")
+    return answer
+
+
 def as_log_odds(value: Any, scale: Scale) -> float:
     """A score as log-odds. Raises ValueError for what is no score."""
     number = as_number(value)
@@ -87,11 +95,14 @@ def tokens_of(answer: Any) -> int:
     """The tokens that a server says it has read, 0 if it does not."""
     usage = answer.get("usage")
     tokens = usage.get("total_tokens", 0) if isinstance(usage, dict) else 0
-    return tokens if isinstance(tokens, int) else 0
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else 0
 
 
 def as_number(value: Any) -> float:
     """A number of an answer. Raises ValueError for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise ValueError(f"{value!r} is no number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"an integer of {value.bit_length()} bits, too large for a floating-point number") from None

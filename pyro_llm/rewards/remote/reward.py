@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyro_llm.errors import RemoteRewardError
+from pyro_llm.errors import OptionError, RemoteRewardError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.remote.client import HttpOptions, JsonClient
-from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item
+from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item, checked
 from pyro_llm.rewards.remote.json_endpoint import JsonEndpoint
+from pyro_llm.rewards.remote.shared_scores import SharedScores
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts
 from pyro_llm.run_scope import claim, current_cost
 
@@ -20,9 +20,11 @@ _NAMED = 5
 class RemoteReward(TextReward):
     """The score that a server gives: a reward model of vLLM's, a judge behind a chat endpoint, a function of your own.
 
-    Each distinct text is asked for once, by this object: scores are kept beyond the run, up to `max_kept` of them. So
-    when texts fail after all retries and end a run with an error, the scores that came in before and beside them are
-    not lost: the same run again, with the same seed, asks only for those that are missing.
+    Each distinct text is asked for once, by this object, and `max_concurrency` holds for all runs that it serves: a run
+    that needs what another is asking for waits for that answer, and the call counts for the one that asked. Scores are
+    kept beyond the run, up to `max_kept` of them. So when texts fail after all retries and end a run with an error, the
+    scores that came in before and beside them are not lost: the same run again, with the same seed, asks only for those
+    that are missing.
 
     It counts what is spent: answers as `reward_calls`, the tokens that the server tells as `reward_tokens`.
 
@@ -35,7 +37,7 @@ class RemoteReward(TextReward):
 
     Raises:
         MissingExtraError: httpx is not installed.
-        OptionError: the address is none.
+        OptionError: the address is none, or `max_kept` is negative.
         RemoteRewardError: when it scores, if texts could not be scored; it names them, and why.
 
     Example:
@@ -50,14 +52,11 @@ class RemoteReward(TextReward):
         http: HttpOptions | None = None,
         max_kept: int = 1_000_000,
     ) -> None:
-        self.url, self.endpoint, self.http, self.max_kept = (
-            url,
-            endpoint or JsonEndpoint(),
-            http or HttpOptions(),
-            max_kept,
-        )
+        self.url, self.endpoint, self.http = url, endpoint or JsonEndpoint(), http or HttpOptions()
         self._client = JsonClient(url.rstrip("/") + self.endpoint.path if isinstance(url, str) else url, self.http)
-        self._kept: dict[Item, float] = {}
+        if max_kept < 0:
+            raise OptionError(f"max_kept={max_kept!r}: give 0 or more.")
+        self._scores = SharedScores(max_kept)
 
     @property
     def scores_beside(self) -> bool:
@@ -69,44 +68,64 @@ class RemoteReward(TextReward):
         return [Item(state.prompt, text) for text in distinct_texts(state)]
 
     def score(self, items: Sequence[Item]) -> list[float]:
-        """Log-odds of each item, those that are not known already from the server."""
-        known = {item: self._kept[item] for item in items if item in self._kept}
-        new = [item for item in dict.fromkeys(items) if item not in known]
-        size = self.endpoint.batch_size
-        batches = [new[start : start + size] for start in range(0, len(new), size)]
-
-        def read(place: int, answer: Any) -> Answer:
-            return self.endpoint.read(batches[place], answer)
-
-        claim(reward_calls=len(batches))
-        cost = current_cost()  # of the run, which the threads that post do not know
-        failed: dict[int, Exception] = {}
-        for place, answer, failure in self._client.post_all(list(map(self.endpoint.payload, batches)), read):
-            if failure is not None:
-                failed[place] = failure
-                continue
-            cost.reward_calls += 1
-            cost.reward_tokens += answer.tokens
-            scores = dict(zip(batches[place], answer.log_odds, strict=True))
-            known |= scores
-            self._keep(scores)
+        """Log-odds of each item, those that are not known, nor asked for by another run just now, from the server."""
+        distinct = list(dict.fromkeys(items))
+        known: dict[Item, float] = {}
+        failed: dict[Item, Exception] = {}
+        missing = distinct
+        while missing:
+            shares = self._scores.share_out(missing)
+            known |= shares.known
+            self._ask(shares.own, known, failed)
+            missing = []
+            for item, awaited in shares.awaited.items():
+                awaited.ended.wait()
+                if awaited.score is not None:
+                    known[item] = awaited.score
+                elif awaited.failure is not None:
+                    failed[item] = awaited.failure
+                else:  # whoever asked was interrupted
+                    missing.append(item)
         if failed:
-            raise self._error([batches[place] for place in sorted(failed)], failed[min(failed)], len(known))
+            raise self._error([item for item in distinct if item in failed], failed, len(known))
         return [known[item] for item in items]
 
-    def _keep(self, scores: dict[Item, float]) -> None:
-        self._kept |= scores
-        for item in list(self._kept)[: max(0, len(self._kept) - self.max_kept)]:
-            self._kept.pop(item, None)  # another run's thread may have been first
+    def _ask(self, items: Sequence[Item], known: dict[Item, float], failed: dict[Item, Exception]) -> None:
+        """Ask the server for items that are this thread's to ask for."""
+        size = self.endpoint.batch_size
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
 
-    def _error(self, batches: Sequence[Sequence[Item]], reason: Exception, kept: int) -> RemoteRewardError:
-        texts = tuple(item.text for item in chain.from_iterable(batches))
+        def read(place: int, answer: Any) -> Answer:
+            return checked(self.endpoint.read(batches[place], answer), batches[place])
+
+        pending = dict.fromkeys(items)
+        try:
+            claim(reward_calls=len(batches))
+            cost = current_cost()  # of the run, which the threads that post do not know
+            for place, answer, failure in self._client.post_all(list(map(self.endpoint.payload, batches)), read):
+                batch = batches[place]
+                for item in batch:
+                    del pending[item]
+                if failure is not None:
+                    self._scores.fail(batch, failure)
+                    failed |= dict.fromkeys(batch, failure)
+                    continue
+                cost.reward_calls += 1
+                cost.reward_tokens += answer.tokens
+                scores = dict(zip(batch, answer.log_odds, strict=True))
+                self._scores.settle(scores)
+                known |= scores
+        finally:
+            self._scores.give_up(pending)
+
+    def _error(self, items: Sequence[Item], failed: Mapping[Item, Exception], kept: int) -> RemoteRewardError:
+        texts = tuple(item.text for item in items)
         named = ", ".join(map(repr, texts[:_NAMED])) + (
             f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
         )
         error = RemoteRewardError(
             f"The reward at {self._client.url} gave no score for {len(texts)} texts: {named}. The first failure: "
-            f"{reason}.",
+            f"{failed[items[0]]}.",
             texts,
         )
         # A note, as it holds for as long as this object lives: not for the next call of a command.
