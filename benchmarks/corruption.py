@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyro
 import torch
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -63,10 +64,19 @@ def labelled_prefixes(pool: Executor, problems: list[dict[str, Any]], count: int
     """Prefixes of one rollout on each of as many problems as give `count` of them: a rollout has about five.
 
     Each is there as often as it was written, so that the share of right ones is that of texts of the language model.
+
+    Raises:
+        BadParameter: all problems together give fewer.
     """
     needed = problems[: max(20, count // 2)]
     drawn = pool.map(rollout, needed, range(len(needed)))
-    return [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
+    prefixes = [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
+    if len(prefixes) < count:
+        raise typer.BadParameter(
+            f"--labels {count}: the rollouts on {len(needed)} of {len(problems)} problems have {len(prefixes)} prefixes; "
+            "ask for no more."
+        )
+    return prefixes
 
 
 class Disturbance(Protocol):

@@ -104,6 +104,7 @@ class RunScope:
         cost: what the run has spent so far.
         stopped_by: the item of the budget that is spent; None as long as none is.
         unended: why the program could not be brought to its end after that; None if it could.
+        noted: what statements of the program have told of the run, for the settings of its posterior.
         key: identifies the run without keeping its resources alive.
         began: when, by the clock that measures `seconds`.
         passes_on: where several runs have work done together, in a scope of its own: claims what is claimed here, given
@@ -116,6 +117,7 @@ class RunScope:
     cost: Cost = field(default_factory=Cost)
     stopped_by: str | None = None
     unended: str | None = None
+    noted: dict[str, object] = field(default_factory=dict)
     key: object = field(default_factory=object, repr=False)
     began: float = field(default_factory=time.perf_counter, repr=False)
     passes_on: Callable[[Cost], None] | None = field(default=None, repr=False)

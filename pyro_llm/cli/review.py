@@ -17,7 +17,7 @@ from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.outputs import check_outputs, tell_written
 from pyro_llm.cli.votes import KnownVotes
 from pyro_llm.diagnostics.display import label
-from pyro_llm.errors import LowSampleSizeWarning, VoteFileError
+from pyro_llm.errors import LowSampleSizeWarning, OptionError, VoteFileError
 from pyro_llm.infer.marginal import Marginal
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.raters import (
@@ -31,8 +31,9 @@ from pyro_llm.raters import (
     load_votes,
     without_votes,
 )
-from pyro_llm.raters.conditioning import pooled_ess
+from pyro_llm.raters.conditioning import check_without_votes, pooled_ess
 from pyro_llm.raters.review import votes_within_lines
+from pyro_llm.raters.votes import check_columns
 
 WORDS = {"y": "yes", "yes": "yes", "n": "no", "no": "no", "s": "skip", "skip": "skip", "q": "quit", "quit": "quit"}
 NOTHING_LEFT = 1e-6
@@ -56,11 +57,15 @@ def review(
     Raises:
         PosteriorFileError: a file holds no posterior.
         NoTextError: the run wrote no texts.
-        VoteFileError: the file of votes holds lines that are none; or it is not there, and no vote is asked for.
+        OptionError: the rater has no name; or the run's own program observed votes, which are not known here.
+        VoteFileError: the file of votes holds lines that are none; or it is not there, and no vote is asked for; or it
+            has no columns for what a vote is to say.
         RatingsError: nothing is known of somebody who voted.
         ResultsMismatchError: what was known of those who voted before is no longer to be had.
         OutputPathError: votes or the posterior cannot be written.
     """
+    if not rater:
+        raise OptionError("--rater is empty: say who votes, such as --rater Ann, or leave it out.")
     votes_path = votes_file or run.with_suffix(".votes.jsonl")
     check_outputs(votes_path, posterior=out)
     if votes_file is not None and not votes_path.exists():
@@ -71,9 +76,12 @@ def review(
         )
     posterior = Posterior.load(run)
     votes = load_votes(votes_path) if votes_path.exists() else Votes()
+    if count:
+        check_columns(votes_path, rater, posterior.written.prompt)
     if (given := posterior.settings.get("command", {}).get("votes")) is not None:
         already = KnownVotes.of_settings(given)
         posterior, votes = without_votes(posterior, already.likelihood()), already.beside(votes)
+    check_without_votes(posterior)  # of a program of the user's, whose votes are not known here
     known = KnownVotes(votes, reliability, raters, (rater,))
     likelihood = _ask_all(posterior, known.likelihood(), votes_path, rater, count)
 

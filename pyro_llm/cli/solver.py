@@ -100,8 +100,6 @@ class Solver:
         # before the run.
         posterior.settings["seed"] = seed
         posterior.settings["command"] = self.options.settings | {"device": self.options.device}
-        if self.votes is not None:
-            posterior.settings["votes"] = len(self.votes.votes.on(posterior.written.prompt))
         return posterior
 
     @staticmethod

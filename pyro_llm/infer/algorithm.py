@@ -128,7 +128,7 @@ class Algorithm(ManyProblems):
 
     def _reported(self, run: Run) -> dict[str, Any]:
         """The settings of a posterior."""
-        settings = {"algorithm": type(self).__name__, **self._settings()}
+        settings = {"algorithm": type(self).__name__, **run.scope.noted, **self._settings()}
         if self.budget is not None:
             settings |= {"budget": self.budget.settings(), "stopped_by": run.scope.stopped_by}
         return {**settings, "initial_seed": run.seed, "versions": dict(_versions())}

@@ -27,17 +27,16 @@ def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Post
     Raises:
         NoTextError: the particles are no texts.
         OptionError: they are draws of Markov chains, which have no weights to change, or several texts each; or votes
-            are in the weights already, of which some would count twice.
+            are in the weights already, of which some would count twice: those that `observe_votes` observed in the
+            program, or an earlier `condition_on_votes` put there. Votes that a program states in another way, as
+            factors of its own, are not noticed.
+        NoWeightsError: the posterior is that of a search.
 
     Warns:
         LowSampleSizeWarning: the pooled effective sample size falls below 10, or a tenth of what it was.
     """
-    if voted := posterior.settings.get("votes"):
-        raise OptionError(
-            f"The weights of this posterior hold {voted} votes already: take them off by without_votes, then condition "
-            "on all votes together."
-        )
     log_ratio = _log_ratio(posterior, likelihood)
+    check_without_votes(posterior)
     conditioned = _reweighed(posterior, log_ratio, votes=len(likelihood.votes.on(posterior.written.prompt)))
     before, after = pooled_ess(posterior), pooled_ess(conditioned)
     if after < LOW_SHARE * before or after < LOW_SIZE <= before:
@@ -48,6 +47,15 @@ def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Post
             stacklevel=2,
         )
     return conditioned
+
+
+def check_without_votes(posterior: Posterior) -> None:
+    """Raise OptionError if votes are in the weights already, as far as `condition_on_votes` notices."""
+    if voted := posterior.settings.get("votes"):
+        raise OptionError(
+            f"The weights of this posterior hold {voted} votes already: take them off by without_votes, then condition "
+            "on all votes together."
+        )
 
 
 def without_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Posterior:

@@ -13,7 +13,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal, init_to_median
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
-from pyro_llm.errors import LowSampleSizeWarning, OptionError
+from pyro_llm.errors import LowSampleSizeWarning, OptionError, RatingsError
 from pyro_llm.ops.resampling import resampling_scheme
 from pyro_llm.ops.weights import effective_sample_size
 from pyro_llm.raters.posterior import RaterPosterior
@@ -21,6 +21,7 @@ from pyro_llm.raters.program import RaterPrior, rater_program
 from pyro_llm.raters.ratings import Ratings
 
 FitMethod = Literal["svi", "nuts"]
+MIN_DRAWS = 4
 SITES = ("prevalence", "sensitivity", "specificity")
 
 
@@ -52,7 +53,8 @@ def fit_raters(
         chains: of `"nuts"`.
 
     Raises:
-        OptionError: there is no such method, or a count is below 1.
+        OptionError: there is no such method, or a count is below 1 (draws of `"nuts"` below 4, too few for R-hat).
+        RatingsError: there are no items.
 
     Warns:
         LowSampleSizeWarning: the weights of `"svi"` are worth fewer than a tenth of the draws: take `"nuts"`.
@@ -70,6 +72,10 @@ def fit_raters(
             raise OptionError(f"{name}={count!r}: give an integer of at least 1.")
     if method not in get_args(FitMethod):
         raise OptionError(f"There is no method {method!r}; choose one of {', '.join(map(repr, get_args(FitMethod)))}.")
+    if method == "nuts" and draws < MIN_DRAWS:
+        raise OptionError(f"draws={draws}: R-hat needs at least {MIN_DRAWS} of each chain.")
+    if not ratings.num_items:
+        raise RatingsError("There are no items to fit raters to; for the prior alone take RaterPosterior.from_prior.")
     if method == "nuts":
         samples, fit = _nuts(ratings, prior, draws, warmup, chains)
     else:

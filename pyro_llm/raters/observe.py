@@ -15,6 +15,7 @@ from pyro_llm.lm.state import TextState
 from pyro_llm.raters.vote_likelihood import VoteLikelihood
 from pyro_llm.raters.votes import Votes
 from pyro_llm.rewards.reward_model import distinct_texts
+from pyro_llm.run_scope import current_run_scope
 
 
 def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) -> None:
@@ -24,7 +25,7 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
     ($V = 1$ before). So the factors of all steps multiply to $V$ of the whole text: the target is that of the program
     without votes times $V$, whichever steps observe them, and votes steer the particles as soon as their prefix is
     written. It is the target that `condition_on_votes` reweights a finished run to. Where no vote concerns the problem
-    there is no site at all.
+    there is no site at all. The posterior says in `settings["votes"]` how many votes its program observed.
 
     Args:
         name: name of the site.
@@ -50,11 +51,21 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
     likelihood = votes if isinstance(votes, VoteLikelihood) else _by_prior(votes)
     if not likelihood.votes.on(state.prompt):
         return
+    _note(votes, likelihood, state.prompt)
     before = state.judged_lengths(votes)
     factor = LazyFactor(lambda: _log_factor(likelihood, state, before), state.batch_shape, state.tokens.device)
     with poutine.mask(mask=cast(torch.BoolTensor, ~state.judged(votes))):
         pyro.sample(name, factor, obs=factor.sample(), infer={"is_auxiliary": True})
     state.record_judgement(votes)
+
+
+def _note(votes: Votes | VoteLikelihood, likelihood: VoteLikelihood, problem: str) -> None:
+    """Have the posterior tell how many votes its weights hold, all that are observed in the program together."""
+    scope = current_run_scope()
+    if scope is not None:
+        observed: dict[object, int] = scope.resource(_note, dict)
+        observed[votes] = len(likelihood.votes.on(problem))
+        scope.noted["votes"] = sum(observed.values())
 
 
 @lru_cache(maxsize=16)

@@ -36,6 +36,9 @@ class RaterPosterior:
         specificity: float64 `[D, K]`.
         chains: Markov chains that the draws come from, one after another.
         fit: how the draws came about.
+
+    Raises:
+        RatingsError: there are no draws, shapes do not fit, or something is no probability.
     """
 
     raters: tuple[str, ...]
@@ -46,10 +49,17 @@ class RaterPosterior:
     fit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.prevalence.dim() != 1 or not len(self.prevalence):
+            raise RatingsError(f"prevalence has shape {list(self.prevalence.shape)}; give one entry for each draw.")
         shape = (len(self.prevalence), len(self.raters))
         for name in ("sensitivity", "specificity"):
             if tuple(getattr(self, name).shape) != shape:
                 raise RatingsError(f"{name} has shape {list(getattr(self, name).shape)}, expected {list(shape)}.")
+        for name in ("prevalence", "sensitivity", "specificity"):
+            values = getattr(self, name)
+            strange = values[~((values >= 0) & (values <= 1))]
+            if strange.numel():
+                raise RatingsError(f"{name} is {float(strange[0])}; give a probability, from 0 to 1.")
 
     @classmethod
     def from_prior(
@@ -71,7 +81,12 @@ class RaterPosterior:
 
         >>> RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.8}).sensitivity
         tensor([[0.9000]], dtype=torch.float64)
+
+        Raises:
+            RatingsError: they are not of the same raters, or something is no probability; a prevalence of 0 or 1 leaves
+                nothing to ask.
         """
+        _check_prevalence(prevalence)
         if sensitivity.keys() != specificity.keys():
             raise RatingsError("sensitivity and specificity are of different raters.")
         table = torch.tensor(
@@ -95,20 +110,37 @@ class RaterPosterior:
         order = [self.raters.index(name) for name in ratings.raters]
         return log_joint(ratings, self.prevalence[:, None], self.sensitivity[:, order], self.specificity[:, order])
 
-    def log_odds(self, ratings: Ratings) -> Tensor:
+    def log_odds(self, ratings: Ratings, items: Sequence[str] | None = None) -> Tensor:
         r"""Log-odds that each item is right, given its scores and all that the raters were fitted to. Float64 `[I]`.
 
         The errors $\theta$ are integrated out: $P(z, s) = \int P(z, s \mid \theta)\, p(\theta \mid \text{data})\,
         d\theta$ for both values of $z$, each an average over the draws, and the log of the ratio of the two. Averaging
         $P(z \mid s, \theta)$ instead would forget that the scores at hand speak for some $\theta$ more than for others.
+
+        Args:
+            ratings: what was said.
+            items: what the items are, for errors; their numbers by default.
+
+        Raises:
+            RatingsError: a rater is not among those of this posterior; or the scores of an item contradict each other,
+                which they cannot if their raters never err.
         """
-        right, wrong = self.log_joint(ratings)
-        return torch.logsumexp(right, 0) - torch.logsumexp(wrong, 0)
+        right, wrong = (torch.logsumexp(joint, 0) for joint in self.log_joint(ratings))
+        log_odds = right - wrong
+        if log_odds.isnan().any():  # neither is possible
+            item = int(log_odds.isnan().nonzero()[0])
+            of_item = (ratings.item == item).nonzero().flatten().tolist()
+            said = ", ".join(f"{ratings.raters[ratings.rater[m]]!r} {float(ratings.score[m]):g}" for m in of_item)
+            raise RatingsError(
+                f"The scores of {'item ' + str(item) if items is None else repr(items[item])} contradict each other, "
+                f"which they cannot if their raters never err: {said}. Give the raters a sensitivity and a specificity "
+                "below 1."
+            )
+        return log_odds
 
     def with_prevalence(self, prevalence: float) -> RaterPosterior:
         """The same raters, judging texts of which a share of `prevalence` is right."""
-        if not 0 < prevalence < 1:
-            raise RatingsError(f"prevalence={prevalence!r}: give a probability above 0 and below 1.")
+        _check_prevalence(prevalence)
         constant = torch.full_like(self.prevalence, prevalence)
         return RaterPosterior(self.raters, constant, self.sensitivity, self.specificity, self.chains, self.fit)
 
@@ -175,3 +207,8 @@ class RaterPosterior:
             f"  {name:<30} {mean:.3f}  [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in self.summary().items()
         ]
         return "\n".join([f"RaterPosterior({len(self.raters)} raters, {len(self.prevalence)} draws)", *lines])
+
+
+def _check_prevalence(prevalence: float) -> None:
+    if not 0 < prevalence < 1:
+        raise RatingsError(f"prevalence={prevalence!r}: give a probability above 0 and below 1.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from pyro_llm.answers import answer
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.raters.conditioning import texts_of
 from pyro_llm.raters.vote_likelihood import VoteLikelihood
-from pyro_llm.raters.votes import Votes, matched_prefixes
+from pyro_llm.raters.votes import Votes, canonical, matched_prefixes
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def informative_prefixes(
 
     problem = posterior.written.prompt
     right, unknown, voted = likelihood.probability_of_yes(rater, problem)
-    prefixes, matches = _matches(list(place), likelihood, rater, problem)
+    spelt, matches = _matches(list(place), likelihood, rater, problem)
+    prefixes = list(spelt)
     if not prefixes:
         return []
     # All of these times the share of the text in the posterior. [texts, 1], [texts, prefixes]
@@ -89,7 +89,7 @@ def informative_prefixes(
     begins_so = share @ matches.double()
     order = sorted(range(len(prefixes)), key=lambda u: (-round(float(information[u]), 12), len(prefixes[u])))
     chosen = order if count is None else order[:count]
-    return [Question(prefixes[u], float(information[u]), float(begins_so[u]), float(yes[u])) for u in chosen]
+    return [Question(spelt[prefixes[u]], float(information[u]), float(begins_so[u]), float(yes[u])) for u in chosen]
 
 
 def votes_within_lines(posterior: Posterior, votes: Votes) -> list[str]:
@@ -102,27 +102,34 @@ def votes_within_lines(posterior: Posterior, votes: Votes) -> list[str]:
     texts = list(dict.fromkeys(texts_of(posterior)))
     ends = {prefix for text in texts for prefix in matched_prefixes(text)}
     prefixes = dict.fromkeys(vote.prefix for vote in votes.on(posterior.written.prompt))
-    return [p for p in prefixes if p not in ends and any(text.startswith(p) for text in texts)]
+    return [p for p in prefixes if canonical(p) not in ends and any(text.startswith(canonical(p)) for text in texts)]
 
 
-def _matches(texts: list[str], likelihood: VoteLikelihood, rater: str, problem: str | None) -> tuple[list[str], Tensor]:
-    """The prefixes that can be asked about, and which texts begin with each. Bool `[texts, prefixes]`."""
+def _matches(
+    texts: list[str], likelihood: VoteLikelihood, rater: str, problem: str | None
+) -> tuple[dict[str, str], Tensor]:
+    """The prefixes that can be asked about, as they are spelt in a text, and which texts begin with each.
+
+    Returns:
+        Spellings by canonical prefix, and bool `[texts, prefixes]`.
+    """
     asked = {
-        vote.prefix
+        canonical(vote.prefix)
         for vote in likelihood.votes.votes
         if vote.rater == rater and (vote.problem is None or problem is None or vote.problem == problem)
     }
-    rows = [set(matched_prefixes(text)) for text in texts]
-    prefixes = [
-        prefix
-        for prefix in dict.fromkeys(chain.from_iterable(map(matched_prefixes, texts)))
-        if prefix not in asked and (prefix.endswith("\n") or prefix in texts) and prefix.strip()
-    ]
-    place = {prefix: u for u, prefix in enumerate(prefixes)}
-    matches = torch.zeros(len(texts), len(prefixes), dtype=torch.bool)
+    rows = [matched_prefixes(text) for text in texts]
+    spelt: dict[str, str] = {}
+    for text, row in zip(texts, rows, strict=True):
+        for prefix in row:
+            if prefix not in asked and prefix.strip():
+                goes_on = text[len(prefix) :].startswith("\n")
+                spelt.setdefault(prefix, prefix + "\n" if goes_on else prefix)
+    place = {prefix: u for u, prefix in enumerate(spelt)}
+    matches = torch.zeros(len(texts), len(spelt), dtype=torch.bool)
     for x, row in enumerate(rows):
         matches[x, [place[prefix] for prefix in row if prefix in place]] = True
-    return prefixes, matches
+    return spelt, matches
 
 
 def _entropy(probability: Tensor) -> Tensor:

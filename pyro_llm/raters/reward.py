@@ -12,7 +12,7 @@ from pyro_llm.lm.state import TextState
 from pyro_llm.raters.posterior import RaterPosterior
 from pyro_llm.raters.ratings import Ratings
 from pyro_llm.rewards.reward import Reward
-from pyro_llm.rewards.reward_model import RewardModel, ask
+from pyro_llm.rewards.reward_model import RewardModel, ask, distinct_texts
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +38,7 @@ class RatersReward(Reward):
 
     Raises:
         RewardError: there is no rater, or one cannot be called; when called, what they raise.
-        RatingsError: a rater is not in the posterior.
+        RatingsError: a rater is not in the posterior; when called, raters that never err contradict each other.
     """
 
     posterior: RaterPosterior
@@ -58,7 +58,8 @@ class RatersReward(Reward):
         distinct, place = torch.stack([score.reshape(-1).cpu() for score in scores], -1).unique(
             dim=0, return_inverse=True
         )
-        log_odds = self.posterior.log_odds(self._ratings(distinct))[place]
+        texts = dict(zip(place.tolist(), distinct_texts(state), strict=True))
+        log_odds = self.posterior.log_odds(self._ratings(distinct), [texts[row] for row in range(len(distinct))])[place]
         return log_odds.reshape(state.batch_shape).to(state.tokens.device)
 
     def _ratings(self, table: Tensor) -> Ratings:

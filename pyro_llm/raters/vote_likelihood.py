@@ -12,7 +12,7 @@ from pyro_llm.errors import RatingsError
 from pyro_llm.ops.weights import log_mean_exp
 from pyro_llm.raters.channel import log_likelihoods
 from pyro_llm.raters.posterior import RaterPosterior
-from pyro_llm.raters.votes import Vote, Votes, matched_prefixes
+from pyro_llm.raters.votes import Vote, Votes, canonical, matched_prefixes
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class VoteLikelihood:
 
     A text that nobody voted on has $V = 1$: absent votes cost nothing. The errors are integrated over all votes
     together, so a person who contradicts the others, or himself, is trusted less. A vote is on a text that goes on
-    after the end of a line, or ends, where the prefix does: "answer: 9" is no prefix of "answer: 95".
+    after the end of a line, or ends, where the prefix does: "answer: 9" is no prefix of "answer: 95". Newlines at the
+    end of a prefix do not matter: votes on "a" and on "a\n" are on the same one.
 
     Args:
         votes: the votes.
@@ -83,7 +84,8 @@ class VoteLikelihood:
 
         Returns:
             On a prefix that is right, `[D]`; on an unknown one that nobody voted on, `[D]`; and on the unknown ones
-            that somebody voted on, by prefix, each `[D]`. Of a draw that the votes rule out, any probability.
+            that somebody voted on, by prefix (as `canonical` has it), each `[D]`. Of a draw that the votes rule out,
+            any probability.
 
         Raises:
             RatingsError: nothing is known of the rater, or votes that raters without error cannot cast.
@@ -108,8 +110,9 @@ class VoteLikelihood:
         rater = torch.tensor([self.raters.raters.index(vote.rater) for vote in votes], dtype=torch.long)
         said = torch.tensor([float(vote.vote == "yes") for vote in votes], dtype=torch.float64)
         likelihoods = log_likelihoods(said, self.raters.sensitivity[:, rater], self.raters.specificity[:, rater])
-        prefixes = list(dict.fromkeys(vote.prefix for vote in votes))
-        place = torch.tensor([prefixes.index(vote.prefix) for vote in votes], dtype=torch.long)
+        voted = [canonical(vote.prefix) for vote in votes]
+        prefixes = list(dict.fromkeys(voted))
+        place = torch.tensor([prefixes.index(prefix) for prefix in voted], dtype=torch.long)
         right, wrong = (one.new_zeros(len(one), len(prefixes)).index_add(1, place, one) for one in likelihoods)
         return prefixes, right, wrong
 

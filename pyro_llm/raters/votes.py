@@ -25,7 +25,8 @@ class Vote(BaseModel):
     """What one rater says of one prefix.
 
     Attributes:
-        prefix: the text since the prompt up to some point: whole lines, or a whole text. `text` in files serves too.
+        prefix: the text since the prompt up to some point: whole lines, or a whole text. Newlines at its end do not
+            matter. `text` in files serves too.
         vote: `"yes"`, all of it is right; `"no"`, something is wrong; `"skip"`, no opinion, which counts for nothing.
             Files may say y, n, s, true, false, 1 and 0.
         rater: who says so.
@@ -81,15 +82,23 @@ class Votes:
         return len(self.votes)
 
 
-def matched_prefixes(text: str) -> list[str]:
-    r"""The prefixes of a text that a vote can be on: up to the end of each line, with its newline or not, and all.
+def canonical(prefix: str) -> str:
+    r"""A prefix without the newlines that end it: with and without them it is the same one to vote on.
 
-    >>> matched_prefixes("a\nbc")
-    ['a', 'a\n', 'a\nbc']
+    >>> canonical("a\nb\n"), canonical("a\nb")
+    ('a\nb', 'a\nb')
+    """
+    return prefix.rstrip("\n") or "\n"
+
+
+def matched_prefixes(text: str) -> list[str]:
+    r"""The prefixes of a text that a vote can be on, as `canonical` has them: up to the end of each line, and all.
+
+    >>> matched_prefixes("a\nbc\n")
+    ['a', 'a\nbc']
     """
     ends = [place for place, character in enumerate(text) if character == "\n"]
-    cuts = dict.fromkeys([*(cut for end in ends for cut in (end, end + 1)), len(text)])
-    return [text[:cut] for cut in cuts if cut]
+    return list(dict.fromkeys(canonical(text[:cut]) for cut in [*(end or 1 for end in ends), len(text)] if cut))
 
 
 def load_votes(path: str | PathLike[str]) -> Votes:
@@ -129,15 +138,36 @@ def _rows(file: Any, is_csv: bool) -> Iterator[tuple[int, Any]]:
         yield reader.line_num, {key: value for key, value in row.items() if key is not None and value is not None}
 
 
+def check_columns(path: str | PathLike[str], rater: str, problem: str | None) -> None:
+    """See that a vote of `rater` on `problem` can be appended to a file, if there is one, without losing anything.
+
+    Raises:
+        VoteFileError: it is a `.csv` file whose header lacks columns that such a vote needs; the message names them.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() != ".csv" or not path.exists() or path.stat().st_size == 0:
+        return
+    default = Vote.model_fields["rater"].default
+    needed = ["prefix", "vote", *(["rater"] if rater != default else []), *(["problem"] if problem else [])]
+    missing = [column for column in needed if column not in _header(path)]
+    if missing:
+        raise VoteFileError(
+            f"The header of {str(path)!r} lacks {', '.join(map(repr, missing))}, which a vote written there would "
+            "lose. Add the columns to its first line (rows may leave them out), or write to a file of its own."
+        )
+
+
 def append_vote(path: str | PathLike[str], vote: Vote) -> None:
     """Write a vote as a further line, on the disk when this returns; `.csv` files get a header when they begin.
 
     Raises:
         OutputPathError: the file cannot be written to.
+        VoteFileError: a `.csv` file lacks columns that the vote needs; see `check_columns`.
     """
     path = Path(path).expanduser()
     record = vote.model_dump()
     try:
+        check_columns(path, vote.rater, vote.problem)
         begins = not path.exists() or path.stat().st_size == 0
         whole = begins or path.read_bytes().endswith(b"\n")
         with path.open("a", encoding="utf-8", newline="") as file:
@@ -158,5 +188,5 @@ def append_vote(path: str | PathLike[str], vote: Vote) -> None:
 
 def _header(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file))
+        names = next(csv.reader(file), [])
     return ["prefix" if name == "text" else name for name in names]

@@ -1,14 +1,18 @@
 """The parts of the studies of imperfect rewards: scores of prefixes, who errs, what intervals cover."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+import typer
+from rich.console import Console
 from scipy.stats import t as student_t
 
-from benchmarks.corruption import Prefix, interval, scores
+from benchmarks.corruption import Prefix, interval, labelled_prefixes, scores
 from benchmarks.unreliable import Unreliable
+from pyro_llm import zoo
 from pyro_llm.lm import TableLM
 from pyro_llm.rewards import Disturbed, FunctionReward
 
@@ -62,3 +66,10 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         found = interval(values + generator.normal(size=(12, 20)) * 0.45)
         held.append(found["low"] < 0 < found["high"])
     assert 0.92 < np.mean(held) < 0.995
+
+
+def test_more_labels_than_prefixes():
+    """The pool is this thread: one problem, whose rollout has a handful of prefixes."""
+    problems = zoo.problems("abacus")[:1]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(typer.BadParameter, match=r"--labels 100: .* 1 of 1 problems"):
+        labelled_prefixes(pool, problems, 100, Console(quiet=True))

@@ -17,9 +17,11 @@ from pyro_llm.raters import (
     RaterPrior,
     Vote,
     VoteLikelihood,
+    Votes,
     append_vote,
     condition_on_votes,
     load_votes,
+    observe_votes,
     without_votes,
 )
 
@@ -233,3 +235,30 @@ def test_votes_that_solve_cannot_use(arguments, reason, tmp_path, monkeypatch):
     result = solve(*arguments)
     assert result.exit_code == 2, result.output
     assert reason in flat(result.stderr.replace("│", " "))
+
+
+def test_what_could_not_be_written_is_not_asked(run, tmp_path):
+    votes = tmp_path / "votes.csv"
+    votes.write_text("prefix,vote,rater\nx,yes,Ann\n")
+    result = invoke(run, "--rater", "Ann", "--votes", votes, said="y\n")
+    assert result.exit_code == 2
+    assert "lacks 'problem'" in flat(result.stderr.replace("│", " "))
+    assert "All of it right so far" not in result.stdout
+    assert invoke(run, "--rater", "Ann", "--votes", votes, "--count", 0).exit_code == 0
+    result = invoke(run, "--rater", "", said="y\n")
+    assert result.exit_code == 2
+    assert "--rater is empty" in flat(result.stderr.replace("│", " "))
+    assert "All of it right so far" not in result.stdout
+
+
+def test_a_run_whose_own_program_observed_votes(tmp_path):
+    def voted(problem):
+        state = program(problem)
+        observe_votes("votes", VoteLikelihood(Votes((Vote(prefix="x", vote="no"),))), state)
+        return state
+
+    SMC(voted, num_particles=10, progress=False).run("which?").save(tmp_path / "run.nc")
+    result = invoke(tmp_path / "run.nc", said="y\n")
+    assert result.exit_code == 2
+    assert "1 votes already" in flat(result.stderr.replace("│", " "))
+    assert "All of it right so far" not in result.stdout

@@ -13,7 +13,7 @@ import torch
 from scipy.special import betaln
 from scipy.stats import beta
 
-from pyro_llm.errors import LowSampleSizeWarning, OptionError
+from pyro_llm.errors import LowSampleSizeWarning, OptionError, RatingsError
 from pyro_llm.raters import RaterPosterior, RaterPrior, Ratings, fit_raters
 from pyro_llm.raters.channel import log_marginal
 
@@ -168,3 +168,11 @@ def test_bad_priors(counts):
         RaterPrior(sensitivity=counts)
     with pytest.raises(OptionError, match="above 0 and below 1"):
         RaterPrior.of_reliability(1.0)
+
+
+def test_too_few_draws_for_r_hat_and_no_items():
+    with pytest.raises(OptionError, match="draws=3: R-hat needs at least 4"):
+        fit_raters(LABELLED, method="nuts", draws=3)
+    for method in ("svi", "nuts"):
+        with pytest.raises(RatingsError, match="no items"):
+            fit_raters(Ratings.of(torch.zeros(0, 2)), method=method)

@@ -9,6 +9,7 @@ import torch
 
 import pyro_llm
 from pyro_llm.distributions import LLM
+from pyro_llm.errors import OptionError
 from pyro_llm.infer import SMC, Importance
 from pyro_llm.raters import RaterPosterior, Vote, VoteLikelihood, Votes, condition_on_votes, observe, without_votes
 
@@ -128,3 +129,30 @@ def test_a_likelihood_made_anew_in_each_step_is_the_same(lm):
     trace = poutine.trace(anew).get_trace(lm)
     total = sum(node["fn"].log_prob(node["value"]).item() for name, node in trace.nodes.items() if "votes" in name)
     assert total == pytest.approx(VoteLikelihood(VOTES).log_ratio(["a\nb\n"], "?").item())
+
+
+@pytest.mark.parametrize("algorithm", [SMC, Importance])
+def test_votes_that_a_program_observed_do_not_count_twice(lm, algorithm):
+    """The program's own statement leaves the mark, whoever wrote the program."""
+    pyro.set_rng_seed(0)
+    run = algorithm(program, num_particles=20).run(lm, LIKELIHOOD)
+    assert run.settings["votes"] == 3
+    with pytest.raises(OptionError, match="3 votes already"):
+        condition_on_votes(run, LIKELIHOOD)
+    condition_on_votes(without_votes(run, LIKELIHOOD), LIKELIHOOD)
+    assert "votes" not in algorithm(program, num_particles=20).run(lm, None).settings
+
+
+def test_all_votes_of_a_program_are_told_in_each_run_by_itself(lm):
+    more = VoteLikelihood(Votes((Vote(prefix="b\n", vote="no", rater="Ann", problem="?"),)), ANN)
+
+    def both(problem):
+        state = lm.prompt(problem)
+        for t in range(2):
+            state = state.append(pyro.sample(f"step_{t}", LLM(lm, state, stop="\n", max_tokens=2)))
+            pyro_llm.observe_votes(f"votes_{t}", LIKELIHOOD, state)
+            pyro_llm.observe_votes(f"more_{t}", more, state)
+        return state
+
+    runs = SMC(both, num_particles=4, progress=False).run_each(["?", "!"], seeds=[0, 1])
+    assert [run.settings["votes"] for run in runs] == [4, 3]

@@ -160,3 +160,38 @@ def test_arviz_takes_it(posterior):
     assert group["sensitivity"].dims == ("chain", "draw", "rater")
     assert list(group["rater"].values) == ["Ann", "Bob"]
     np.testing.assert_array_equal(group["specificity"].values[0], posterior.specificity.numpy())
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: RaterPosterior.known({"Ann": 1.2}, {"Ann": 0.9}), r"sensitivity is 1\.2"),
+        (lambda: RaterPosterior.known({"Ann": 0.9}, {"Ann": -0.1}), r"specificity is -0\.1"),
+        (lambda: RaterPosterior.known({"Ann": 0.9}, {"Ann": math.nan}), "specificity is nan"),
+        (lambda: RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.9}, prevalence=1.5), r"prevalence=1\.5"),
+        (lambda: RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.9}, prevalence=0.0), r"prevalence=0\.0"),
+        (
+            lambda: RaterPosterior(("A",), torch.tensor([1.5]), torch.ones(1, 1), torch.ones(1, 1)),
+            r"prevalence is 1\.5",
+        ),
+        (lambda: RaterPosterior((), torch.ones(0), torch.ones(0, 0), torch.ones(0, 0)), r"prevalence has shape \[0\]"),
+        (
+            lambda: RaterPosterior((), torch.tensor(0.5), torch.ones(1, 0), torch.ones(1, 0)),
+            r"prevalence has shape \[\]",
+        ),
+    ],
+)
+def test_what_is_no_probability(make, reason):
+    with pytest.raises(RatingsError, match=reason):
+        make()
+
+
+def test_raters_that_never_err_and_contradict_each_other(state):
+    sure = RaterPosterior.known({"Ann": 1.0, "Bob": 1.0}, {"Ann": 1.0, "Bob": 1.0})
+    ann = FunctionReward(lambda text: float(text.startswith("a")))
+    bob = FunctionReward(lambda text: float(text not in ("bb", "\n")))
+    with pytest.raises(RatingsError, match=r"The scores of 'ba' contradict.*never err: 'Ann' 0, 'Bob' 1\."):
+        sure.reward({"Ann": ann, "Bob": bob})(state)
+    with pytest.raises(RatingsError, match="The scores of item 1 contradict"):
+        sure.log_odds(Ratings.of([[1, 1], [0, 1]], raters=["Ann", "Bob"]))
+    assert sure.log_odds(Ratings.of([[1, 1], [0, 0]], raters=["Ann", "Bob"])).tolist() == [math.inf, -math.inf]

@@ -22,6 +22,7 @@ from pyro_llm.raters import (
     without_votes,
 )
 from pyro_llm.raters.conditioning import pooled_ess
+from pyro_llm.raters.review import votes_within_lines
 from pyro_llm.run_scope import Cost
 
 TEXTS = ["x\nanswer: 1", "x\nanswer: 2", "y\nanswer: 1", "y\nanswer: 1"]
@@ -177,3 +178,19 @@ def test_runs_that_cannot_be_reviewed():
         condition_on_votes(Importance(no_text, num_particles=2).run(), NONE)
     with pytest.raises(OptionError, match="Markov chains"):
         condition_on_votes(ParticleGibbs(no_text, num_particles=2, num_iterations=2).run(), NONE)
+
+
+@pytest.mark.parametrize("spelt", ["x", "x\n", "x\n\n"])
+def test_a_prefix_is_asked_about_once_however_it_is_spelt(spelt):
+    run = run_of(None, ["x", "x\nanswer: 1", "x\n\nanswer: 2", "y\nanswer: 1"], WEIGHTS)
+    asked = [question.prefix.rstrip("\n") for question in informative_prefixes(run, NONE, "Ann")]
+    assert sorted(asked) == ["x", "x\n\nanswer: 2", "x\nanswer: 1", "y", "y\nanswer: 1"]
+    voted = NONE.with_vote(Vote(prefix=spelt, vote="no", rater="Ann"))
+    again = [question.prefix.rstrip("\n") for question in informative_prefixes(run, voted, "Ann")]
+    assert sorted(again) == sorted(set(asked) - {"x"})
+    assert votes_within_lines(run, voted.votes) == []
+    after = condition_on_votes(run, voted.with_vote(Vote(prefix="x", vote="yes", rater="Bob")))
+    both = VoteLikelihood(
+        Votes((Vote(prefix="x", vote="no", rater="Ann"), Vote(prefix="x", vote="yes", rater="Bob"))), ANN
+    )
+    torch.testing.assert_close(after.log_weights, condition_on_votes(run, both).log_weights)

@@ -107,3 +107,22 @@ def test_known_by_what_they_hold():
     assert one == other
     assert hash(one) == hash(other)
     assert one.with_vote(Vote(prefix="a", vote="no", rater="Bob")) != one
+
+
+@pytest.mark.parametrize("spelt", ["a", "a\n", "a\n\n"])
+def test_newlines_at_the_end_of_a_prefix_do_not_matter(spelt):
+    """Two equally good voters contradict each other, and cancel; spelt apart they would count as on two prefixes."""
+    symmetric = known(0.9, 0.9)
+    assert ratios([("a\n", "yes", "Ann"), (spelt, "no", "Bob")], symmetric) == pytest.approx([1, 1, 1])
+    assert ratios([(spelt, "yes", "Ann")], symmetric) == pytest.approx([1.8, 1.8, 1])
+    likelihood = VoteLikelihood(votes((spelt, "yes", "Ann")), symmetric)
+    for text in ("a", "a\n", "a\n\nb"):
+        assert float(likelihood.log_ratio([text]).exp()) == pytest.approx(1.8)
+    assert likelihood.log_ratio(["ab", "", "\na"]).tolist() == [0, 0, 0]
+
+
+def test_a_vote_on_an_empty_first_line():
+    likelihood = VoteLikelihood(votes(("\n\n", "no", "Ann"), ("\n", "yes", "Bob")), known(0.9, 0.9))
+    assert likelihood.log_ratio(["\nb", "\n\n\nb", "b"]).exp().tolist() == pytest.approx([1, 1, 1])
+    one = VoteLikelihood(votes(("\n\n", "no", "Ann")), known(0.9, 0.9))
+    assert one.log_ratio(["\nb", "\n\n\nb", "b"]).exp().tolist() == pytest.approx([0.2, 0.2, 1])

@@ -78,4 +78,32 @@ def test_appending_keeps_the_columns_that_are_there_and_mends_a_last_line(tmp_pa
 def test_prefixes_end_where_lines_do():
     assert matched_prefixes("") == []
     assert matched_prefixes("answer: 95") == ["answer: 95"]
-    assert matched_prefixes("a\n\nb\n") == ["a", "a\n", "a\n\n", "a\n\nb", "a\n\nb\n"]
+    assert matched_prefixes("\n\nb") == ["\n", "\n\nb"]
+    assert matched_prefixes("a\n\nb\n") == ["a", "a\n\nb"]
+
+
+@pytest.mark.parametrize(
+    ("header", "vote", "missing"),
+    [
+        ("text,vote", Vote(prefix="b", vote="no", rater="Ann"), "'rater'"),
+        ("text,vote,rater", Vote(prefix="b", vote="no", rater="Ann", problem="1 + 1"), "'problem'"),
+        ("text,vote", Vote(prefix="b", vote="no", rater="Ann", problem="1 + 1"), "'rater', 'problem'"),
+        ("vote,rater,problem", Vote(prefix="b", vote="no"), "'prefix'"),
+        ("\ufeff", Vote(prefix="b", vote="no"), "'prefix', 'vote'"),
+    ],
+)
+def test_a_vote_that_the_columns_would_cut_short_is_refused(tmp_path, header, vote, missing):
+    path = tmp_path / "votes.csv"
+    path.write_text(f"{header}\na,yes,x\n" if header != "\ufeff" else header, "utf-8")
+    before = path.read_bytes()
+    with pytest.raises(VoteFileError, match=f"lacks {missing}, "):
+        append_vote(path, vote)
+    assert path.read_bytes() == before
+
+
+def test_columns_added_to_a_header_are_enough(tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text("text,vote,rater,problem\na,yes\n", "utf-8")
+    vote = Vote(prefix="b", vote="no", rater="Ann", problem="1 + 1")
+    append_vote(path, vote)
+    assert load_votes(path).votes == (Vote(prefix="a", vote="yes"), vote)

@@ -90,6 +90,7 @@ def test_batches_under_a_limit_of_concurrency(serve, lm):
         (200, {}, b'{"scores": [0.5, 1.5, 0.5, 0.5]}'),
         (200, {}, b"[]"),
         (200, {}, b"\xff"),
+        (200, {}, b'{"scores": [0.5, 1' + b"0" * 400 + b", 0.5, 0.5]}"),
     ],
     ids=[
         "429",
@@ -104,6 +105,7 @@ def test_batches_under_a_limit_of_concurrency(serve, lm):
         "1.5",
         "list",
         "bytes",
+        "401 digits",
     ],
 )
 def test_what_may_pass_is_tried_again(serve, state, failure):
@@ -361,6 +363,7 @@ def test_loaded_by_address_and_pickled(serve, state):
         (lambda: HttpOptions(timeout=0), "timeout=0"),
         (lambda: HttpOptions(backoff=math.inf), "backoff=inf"),
         (lambda: HttpOptions(retries=-1), "retries=-1"),
+        (lambda: RemoteReward("http://x", max_kept=-1), "max_kept=-1"),
         (lambda: HttpOptions(max_concurrency=0), "max_concurrency=0"),
         (lambda: JsonEndpoint("logits"), "no scale 'logits'"),
         (lambda: JsonEndpoint(batch_size=0), "batch_size=0"),
@@ -378,3 +381,27 @@ def test_without_httpx(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "httpx", None)
     with pytest.raises(MissingExtraError, match=r"pyro-llm\[remote\]"):
         RemoteReward("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("tokens", [True, -5, "9", 1.5])
+def test_strange_counts_of_tokens_are_none(serve, lm, tokens):
+    server = serve(lambda n, path, payload: serve.ok({"scores": [0.5], "usage": {"total_tokens": tokens}}))
+    with run_scope() as scope:
+        RemoteReward(server.url, http=FAST)(lm.prompt("?"))
+    assert scope.cost.reward_tokens == 0
+
+
+def test_differences_that_are_none(serve, lm):
+    server = serve(lambda n, path, payload: (200, {}, b'{"data": [{"index": 0, "data": [Infinity, Infinity]}]}'))
+    reward = RemoteReward(server.url, PoolingEndpoint("prm", scale="log_odds"), HttpOptions(retries=0))
+    with pytest.raises(RemoteRewardError, match="log-odds that are NaN"):
+        reward(lm.prompt("?"))
+
+
+def test_an_endpoint_of_ones_own_that_reads_too_few(serve, state):
+    class Careless(JsonEndpoint):
+        def read(self, items, answer):
+            return super().read(items, answer)._replace(log_odds=[0.0])
+
+    with pytest.raises(RemoteRewardError, match="1 scores for 4 texts"):
+        RemoteReward(serve().url, Careless(), HttpOptions(retries=0))(state)
