@@ -73,8 +73,8 @@ def labelled_prefixes(pool: Executor, problems: list[dict[str, Any]], count: int
     prefixes = [one for found in track(drawn, "Rollouts", len(needed), console=console) for one in found]
     if len(prefixes) < count:
         raise typer.BadParameter(
-            f"--labels {count}: the rollouts on {len(needed)} of {len(problems)} problems have {len(prefixes)} prefixes; "
-            "ask for no more."
+            f"--labels {count}: the rollouts on {len(needed)} of {len(problems)} problems have {len(prefixes)} "
+            "prefixes; ask for no more."
         )
     return prefixes
 

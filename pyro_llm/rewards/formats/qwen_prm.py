@@ -10,7 +10,8 @@ from pyro_llm.rewards.steps import StepReward, Steps
 if TYPE_CHECKING:
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
 
-_TAG = "<extra_0>"
+TAG = "<extra_0>"
+SYSTEM_PROMPT = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
 class QwenProcessReward(StepReward):
@@ -46,10 +47,10 @@ class QwenProcessReward(StepReward):
         model: Any,
         tokenizer: Any,
         name: str = "qwen-prm",
-        system_prompt: str = "Please reason step by step, and put your final answer within \\boxed{}.",
+        system_prompt: str = SYSTEM_PROMPT,
         **options: Any,
     ) -> None:
-        self._tag = single_token(tokenizer, _TAG, name, "at which each step is scored")
+        self._tag = single_token(tokenizer, TAG, name, "at which each step is scored")
         self.system_prompt = system_prompt
         super().__init__(model, tokenizer, name, **options)
 
@@ -71,7 +72,7 @@ class QwenProcessReward(StepReward):
         messages = [
             {"role": "system", "content": self.system_prompt},
             {"role": "user", "content": part.problem},
-            {"role": "assistant", "content": "".join(step + _TAG for step in part.steps)},
+            {"role": "assistant", "content": "".join(step + TAG for step in part.steps)},
         ]
         rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
         tokens = self.tokenizer.encode(rendered, add_special_tokens=False)
