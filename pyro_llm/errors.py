@@ -63,7 +63,18 @@ class OutOfMemoryError(PyroLLMError, MemoryError):
 
 
 class RewardError(PyroLLMError, ValueError):
-    """A reward returned NaN, a wrong shape, or a probability outside [0, 1]."""
+    """A reward returned NaN, a wrong shape, or a probability outside [0, 1], or gave nothing.
+
+    Attributes:
+        posterior: what the run that it ended had before the judgement that failed, where that was one of `SMC`,
+            `Importance` or a search with vectorised particles; its `stopped_by` is `"reward"`. None otherwise. Not
+            pickled.
+    """
+
+    posterior: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {name: value for name, value in vars(self).items() if name != "posterior"}
 
 
 class RewardFunctionError(RewardError, RuntimeError):

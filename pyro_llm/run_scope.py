@@ -102,7 +102,7 @@ class RunScope:
     Attributes:
         budget: what the run may spend.
         cost: what the run has spent so far.
-        stopped_by: the item of the budget that is spent; None as long as none is.
+        stopped_by: the item of the budget that is spent, or `"reward"` if one has failed; None as long as none is.
         unended: why the program could not be brought to its end after that; None if it could.
         noted: what statements of the program have told of the run, for the settings of its posterior.
         key: identifies the run without keeping its resources alive.

@@ -192,6 +192,8 @@ def stop_line(posterior: Posterior) -> str | None:
     item = posterior.stopped_by
     if item is None:
         return None
+    if item == "reward":
+        return "a reward failed: this is what there was before"
     return f"the budget of {posterior.settings['budget'][item]:,} {item.replace('_', ' ')} is spent"
 
 

@@ -109,7 +109,7 @@ class Algorithm(ManyProblems):
 
     def _warn_of_stop(self, scope: RunScope) -> None:
         """Say so if the run has spent its budget."""
-        if self.budget is None or scope.stopped_by is None:
+        if self.budget is None or scope.stopped_by not in self.budget.limits:  # nothing did, or a reward
             return
         item = scope.stopped_by
         spent, limit = self.budget.spent(item, scope.cost), self.budget.limits[item]
@@ -130,7 +130,9 @@ class Algorithm(ManyProblems):
         """The settings of a posterior."""
         settings = {"algorithm": type(self).__name__, **run.scope.noted, **self._settings()}
         if self.budget is not None:
-            settings |= {"budget": self.budget.settings(), "stopped_by": run.scope.stopped_by}
+            settings["budget"] = self.budget.settings()
+        if self.budget is not None or run.scope.stopped_by is not None:
+            settings["stopped_by"] = run.scope.stopped_by
         return {**settings, "initial_seed": run.seed, "versions": dict(_versions())}
 
     def __repr__(self) -> str:

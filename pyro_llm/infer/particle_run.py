@@ -9,9 +9,10 @@ from typing import Any
 import pyro
 from torch import Tensor
 
+from pyro_llm.errors import RewardError
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, LookAhead, ParticleMessenger, Restart
 from pyro_llm.infer.explain import explained_batching, explained_factors
-from pyro_llm.infer.stopping import returned_at_end
+from pyro_llm.infer.stopping import returned_at_end, stop_for_reward
 from pyro_llm.ops.population import Population
 from pyro_llm.ops.step_texts import StepTexts
 from pyro_llm.ops.steps import StepHistory
@@ -29,6 +30,7 @@ class ParticleRun:
         log_prior: `[R, N]`.
         observed: observed values by site.
         step_tokens: what each slot wrote before each step, int64 `[R, N, L]`, and what decodes it, if it is text.
+        failure: that of the reward that ended the run; all else is what there was before it. None if none did.
     """
 
     population: Population
@@ -37,6 +39,7 @@ class ParticleRun:
     log_prior: Tensor
     observed: dict[str, Tensor]
     step_tokens: tuple[list[Tensor], Callable[[list[int]], str]] | None = None
+    failure: RewardError | None = None
 
     def step_texts(self, history: StepHistory) -> StepTexts | None:
         """What each slot of the runs in `history` wrote at each step."""
@@ -64,7 +67,7 @@ def run_messenger(
 ) -> ParticleRun:
     """Execute `model` inside a messenger until it ends, replaying it whenever that is wanted.
 
-    When the budget is spent, the result is what has been recorded so far.
+    When the budget is spent, or a reward fails, the result is what has been recorded so far.
     """
     population, max_plate_nesting = messenger.population, -1 - messenger.axis.dim
     plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
@@ -73,6 +76,7 @@ def run_messenger(
         with messenger, plate:
             return model(*args, **kwargs)
 
+    failure: RewardError | None = None
     with explained_batching(max_plate_nesting), explained_factors(messenger.record.sites):
         try:
             begin_generations(population.size)
@@ -83,7 +87,10 @@ def run_messenger(
                 except Restart:
                     continue
             messenger.finish()
-        except BudgetSpent:
+        except (BudgetSpent, RewardError) as stop:
+            if isinstance(stop, RewardError):
+                failure = stop
+                stop_for_reward()
             messenger.stop()
             returned = returned_at_end(execute)
     return ParticleRun(
@@ -93,4 +100,5 @@ def run_messenger(
         log_prior=messenger.log_prior(),
         observed=messenger.observed(),
         step_tokens=messenger.step_tokens(),
+        failure=failure,
     )

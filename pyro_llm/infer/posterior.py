@@ -112,7 +112,10 @@ class Posterior(Weighted):
 
     @property
     def stopped_by(self) -> str | None:
-        """The item of the budget that ended the run, such as `"lm_tokens"`; None if it came to its end."""
+        """The item of the budget that ended the run, such as `"lm_tokens"`; None if it came to its end.
+
+        `"reward"` of what a run had before a reward failed, `RewardError.posterior`.
+        """
         return self.settings.get("stopped_by")
 
     @property

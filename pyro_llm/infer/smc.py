@@ -17,6 +17,7 @@ from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.run_monitor import RunMonitor
 from pyro_llm.infer.scalar_run import run_scalar
 from pyro_llm.infer.stats import StepStats
+from pyro_llm.infer.stopping import delivered
 from pyro_llm.ops.population import Population
 from pyro_llm.ops.resampling_rule import ResamplingRule
 from pyro_llm.ops.tempering import AdaptiveTempering
@@ -167,6 +168,8 @@ class SMC(Algorithm):
             DuplicateSiteError: a site name occurs twice.
             ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
             OptionError: `resample_when` returned something other than a bool for each run.
+            RewardError: a reward failed; with vectorised particles the error's `posterior` is that of all factors
+                before.
         """
         options = self.options
         with self._running(args, kwargs) as run:
@@ -186,7 +189,7 @@ class SMC(Algorithm):
             else:
                 nesting = options.max_plate_nesting
                 result = run_vectorized(self.model, args, kwargs, population, nesting, self.look_ahead)
-        return self._posterior(result, run)
+        return delivered(lambda: self._posterior(result, run), result.failure)
 
     def _posterior(self, result: ParticleRun, run: Run) -> Posterior:
         history = result.population.history()

@@ -1,12 +1,32 @@
-"""Bringing a program to its end whose run has spent its budget."""
+"""Bringing a program to its end whose run has spent its budget, or whose reward has failed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from pyro_llm.errors import RewardError
 from pyro_llm.handlers.endless import Endless
+from pyro_llm.infer.posterior import Posterior
 from pyro_llm.run_scope import BudgetSpent, current_run_scope
+
+REWARD = "reward"
+"""What `stopped_by` says of a run that a reward ended."""
+
+
+def stop_for_reward() -> None:
+    """Have the run in progress spend nothing more, as its reward has failed."""
+    scope = current_run_scope()
+    assert scope is not None
+    scope.stopped_by = REWARD
+
+
+def delivered(make: Callable[[], Posterior], failure: RewardError | None) -> Posterior:
+    """The posterior of a run; or the failure of the reward that ended it is raised, and carries it."""
+    if failure is None:
+        return make()
+    failure.posterior = make()
+    raise failure
 
 
 def returned_at_end(execute: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Whether a budget ended the run."""
+"""Whether a budget, or a reward that failed, ended the run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pyro_llm.diagnostics.examine.examination import Examination
 
 
 def examine_budget(case: Examination) -> None:
-    """Finding `budget-spent`, where `unfinished-texts` does not say it already: comes after `examine_texts`."""
+    """Findings `reward-failed`, and `budget-spent` where `unfinished-texts` does not say it: after `examine_texts`."""
     posterior, item = case.posterior, case.posterior.stopped_by
-    if item is None or any(finding.name == "unfinished-texts" for finding in case.findings):
+    told = any(finding.name == "unfinished-texts" for finding in case.findings)
+    if item is None or (told and item != "reward"):
         return
     if posterior.chains is not None:
         missing = "the chains are shorter than they were to be"
@@ -16,6 +17,13 @@ def examine_budget(case: Examination) -> None:
         missing = "the search chose from what it had written by then"
     else:
         missing = "particles were weighed by the factors that they had met by then"
+    if item == "reward":
+        case.find(
+            "reward-failed", "warning", 1.0, 0.0,
+            f"A reward failed and ended the run, not the program: {missing}.",
+            "See to the reward, and run again.",
+        )  # fmt: skip
+        return
     limit = posterior.settings["budget"][item]  # it is reported together with `stopped_by`
     case.find(
         "budget-spent", "note", limit, limit,

@@ -82,7 +82,10 @@ def _unfinished(case: Examination, share: float, looped: bool) -> None:
     at_most = case.thresholds.unfinished_texts
     if share <= at_most or looped:
         return
-    if (item := case.posterior.stopped_by) is not None:
+    item = case.posterior.stopped_by
+    if item == "reward":  # which is a finding of its own
+        return
+    if item is not None:
         case.find(
             "unfinished-texts", "warning", share, at_most,
             f"{share:.0%} of the posterior are texts that were not finished when the budget was spent ({item}).",

@@ -21,6 +21,7 @@ from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
+from pyro_llm.infer.stopping import delivered
 from pyro_llm.ops.search import ScoreName, SearchPopulation, SelectionRule, check_score
 
 
@@ -102,7 +103,7 @@ class Search(Algorithm):
             dim = -1 - options.max_plate_nesting
             messenger = SearchMessenger(population, dim, judges=self._judges, greedy=self._greedy)
             result = run_messenger(self.model, args, kwargs, messenger)
-        return self._posterior(result, population, run)
+        return delivered(lambda: self._posterior(result, population, run), result.failure)
 
     @abstractmethod
     def _searched(self, result: ParticleRun, scores: Tensor) -> Searched:

@@ -31,9 +31,9 @@ class PoolingEndpoint(Endpoint):
     The score of a text is the last of its data (process reward models give a row for each step, or token): of two
     numbers the second, the probability of "right" with the first as its complement; of one number that one.
 
-    A process reward model that is read at a token after each step needs that token in the text, and its problem and
-    steps in the form that it was trained with: vLLM gives rows at these tokens alone. For such a model give
-    `step_separator` and `step_tag`, and the chat as it is written as `template`; `PoolingEndpoint.qwen_prm` has those of
+    A process reward model that is read at a token after each step needs that token in the text, and problem and steps
+    in the form that it was trained with: vLLM gives rows at these tokens alone. For such a model give `step_separator`
+    and `step_tag`, and as `template` the chat as it is written; `PoolingEndpoint.qwen_prm` has those of
     Qwen2.5-Math-PRM.
 
     Args:
@@ -47,8 +47,8 @@ class PoolingEndpoint(Endpoint):
         step_tag: written after each step; goes with `step_separator`.
 
     Raises:
-        OptionError: there is no such scale, the template cannot be filled, a batch is of less than one text, or only one
-            of `step_separator` and `step_tag` is given.
+        OptionError: there is no such scale, the template cannot be filled, a batch is of less than one text, or only
+            one of `step_separator` and `step_tag` is given.
 
     Source: the "OpenAI-Compatible Server" and "Pooling Models" pages of vLLM's documentation.
 
