@@ -105,4 +105,4 @@ def as_number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"an integer of {int(value).bit_length()} bits, too large for a floating-point number") from None
+        raise ValueError(f"an integer of {int(value).bit_length()} bits, too large for a float") from None
