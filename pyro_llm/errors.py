@@ -174,7 +174,11 @@ class HiddenRandomnessError(ReplayError):
 
 
 class PlateNestingError(PyroLLMError, ValueError):
-    """A plate of the program takes the dimension of the particles, or one to its left."""
+    """Dimensions of the program stand where the particles are: plates that are not counted, or data without a plate."""
+
+
+class OuterHandlerError(PyroLLMError, RuntimeError):
+    """An algorithm was run inside a Pyro handler, which was meant for the program and would not reach it."""
 
 
 class ProposalError(PyroLLMError, ValueError):

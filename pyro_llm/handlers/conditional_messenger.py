@@ -98,6 +98,15 @@ class ConditionalMessenger(ParticleMessenger):
         log_prob = log_prob.detach().cpu().double()
         return log_prob.index_copy(0, self.reference_slots, known)
 
+    def _factor_of_scale(self, msg: Any) -> Tensor:
+        name, reference = msg["name"], self.reference
+        if name != self._drawing or reference is None or name not in reference.values:
+            return super()._factor_of_scale(msg)
+        if name not in reference.log_factors:  # it was not scaled in the iteration before
+            return super()._factor_of_scale(msg)
+        log_factor = super()._factor_of_scale({**msg, "value": self._drawn}).detach().cpu().double()
+        return log_factor.index_copy(0, self.reference_slots, reference.log_factors[name])
+
     def finish(self) -> None:
         """Check an execution that has ended normally, and that it was as the references remember it.
 
@@ -120,11 +129,6 @@ class ConditionalMessenger(ParticleMessenger):
                     f"The program did not meet site {name!r}, where the reference had a factor in the iteration "
                     f"before. {_ADVICE}"
                 )
-
-    def present_value(self, site: Site, slots: Tensor) -> Any:
-        """The value of a recorded site, particle p's being that of `slots[p]`. Int64 `[P]`."""
-        value = self._present_value(site)
-        return self.axis.gather(value, slots, site.event_dim) if site.per_particle else value
 
     def for_all_particles(self, value: Tensor) -> Tensor:
         """A reference's value for each particle of its run. `[R, ...]` -> `[P, ...]`."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pyro_llm.errors import CapabilityError, ReplayError
 from pyro_llm.handlers.conditional_messenger import ConditionalMessenger
-from pyro_llm.handlers.messages import kind_of, scored
+from pyro_llm.handlers.messages import kind_of, scaled, scored
+from pyro_llm.handlers.scales import factor_of_scale, is_scaled, unscaled
 from pyro_llm.ops.conditional import temper
 
 
@@ -53,6 +54,7 @@ class FutureMessenger(Messenger):
         self._slots = torch.where(self._impossible, self._own, self._slots)
         self.log_density = torch.zeros(self._particles.axis.size, dtype=torch.float64)
         self.log_probs: dict[str, Tensor] = {}
+        self.log_factors: dict[str, Tensor] = {}  # of scaled latent sites
         self._site = ""
         return super().__enter__()
 
@@ -87,16 +89,25 @@ class FutureMessenger(Messenger):
         if self._particles.record.get(name) is not None:
             return
         if kind == "observed":
-            axis = self._particles.axis
-            log_factor = self._particles.by_particle(name, scored(msg)).reshape(axis.num_runs, axis.num_particles)
-            self.log_density = self.log_density + temper(log_factor, self._powers).flatten()
+            self._add_factor(self._particles.by_particle(name, scored(msg)))
         elif name == self._site and name in self._reference.values:
-            self.log_probs[name] = self._particles.by_particle(name, self._log_prob(msg))
-            self.log_density = self.log_density + self.log_probs[name]
+            drawn_log_prob = self._log_prob(msg)
+            log_prob = self._particles.by_particle(name, drawn_log_prob)
+            self.log_density = self.log_density + log_prob
+            self.log_probs[name] = self._particles.by_particle(name, scaled(unscaled(msg), drawn_log_prob))
+            if is_scaled(msg):
+                log_factor = self._particles.by_particle(name, factor_of_scale(msg, drawn_log_prob))
+                self.log_factors[name] = log_factor.masked_fill(torch.isneginf(log_prob), 0.0)  # impossible anyway
+                self._add_factor(self.log_factors[name])
         elif name == self._site:
             chosen = self._particles.by_particle(name, self._log_prob(msg, counted=True)) != 0
             self._check_reference(name, chosen)
             self.log_density = self.log_density.masked_fill(chosen, -torch.inf)
+
+    def _add_factor(self, log_factor: Tensor) -> None:
+        axis = self._particles.axis
+        by_run = log_factor.reshape(axis.num_runs, axis.num_particles)
+        self.log_density = self.log_density + temper(by_run, self._powers).flatten()
 
     def _log_prob(self, msg: Any, counted: bool = False) -> Tensor:
         """The law that the value is drawn from, which no mask or scale changes; with them if `counted`."""

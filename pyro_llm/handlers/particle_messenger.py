@@ -17,6 +17,7 @@ from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_o
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 from pyro_llm.handlers.record import Site, SiteRecord
+from pyro_llm.handlers.scales import factor_of_scale, is_scaled, log_prob_of_draw, unscaled
 from pyro_llm.handlers.step_tokens import step_tokens
 from pyro_llm.handlers.structures import ParticleAxis
 from pyro_llm.handlers.twist import evaluated
@@ -49,6 +50,8 @@ class ParticleMessenger(Messenger):
         look_ahead: log of the first-stage weight of each particle, from the name and the distribution of the latent
             site that comes next.
     """
+
+    _weighs_scales = True  # whether a scaled latent site is a factor
 
     def __init__(self, population: Population, dim: int, look_ahead: LookAhead | None = None) -> None:
         super().__init__()
@@ -181,11 +184,12 @@ class ParticleMessenger(Messenger):
         site.per_particle = any(frame.name == PARTICLE_PLATE for frame in msg["cond_indep_stack"])
         if self.restarts < COMPARED_REPLAYS:
             site.fn = msg["fn"]
-        if kind == "latent":
+        if kind in ("latent", "observed"):
             site.event_dim = getattr(msg["fn"], "event_dim", None)
+        if kind == "latent":
             site.decode = getattr(msg["fn"], "decode", None)
             site.drawn = None if site.decode is None else msg["value"]
-            site.log_prob = self._weigh_draw(msg) if name in self._proposals else self._log_prior(msg)
+            site.log_prob, site.step = self._weigh_latent(msg)
         elif kind == "observed":
             site.step = self._fold(msg)
         self.record.add(site)
@@ -221,6 +225,11 @@ class ParticleMessenger(Messenger):
         total = self.population.lineage.sum((log_prob.detach().cpu(), met) for log_prob, met in sites)
         return total.expand(self.axis.size).reshape(self.axis.num_runs, self.axis.num_particles)
 
+    def present_value(self, site: Site, slots: Tensor) -> Any:
+        """The value of a recorded site, particle p's being that of `slots[p]`. Int64 `[P]`."""
+        value = self._present_value(site)
+        return self.axis.gather(value, slots, site.event_dim) if site.per_particle else value
+
     def _present_value(self, site: Site) -> Any:
         site.check_unchanged()
         if site.per_particle and site.generation != self.generation:
@@ -233,11 +242,28 @@ class ParticleMessenger(Messenger):
         self.population.fold(msg["name"], self._by_particle(msg["name"], scored(msg)))
         return len(self.population.steps) - 1
 
-    def _weigh_draw(self, msg: Any) -> Tensor:
-        name = msg["name"]
-        log_prob, log_ratio = weigh_draw(msg, self._proposals.pop(name))
-        self.population.reweigh(name, self._by_particle(name, log_ratio))
-        return self._by_particle(name, scaled(msg, log_prob))
+    def _weigh_latent(self, msg: Any) -> tuple[Tensor, int | None]:
+        """Weigh a new latent value; returns its log-probability `[P]`, and its step if it is a factor by its scale."""
+        name, log_factor = msg["name"], None
+        weighs_scale = self._weighs_scales and is_scaled(msg)
+        counted = unscaled(msg) if weighs_scale else msg
+        if name in self._proposals:
+            drawn_log_prob, log_ratio = weigh_draw(msg, self._proposals.pop(name))
+            self.population.reweigh(name, self._by_particle(name, log_ratio))
+            log_prob = self._by_particle(name, scaled(counted, drawn_log_prob))
+            if weighs_scale:
+                log_factor = self._by_particle(name, factor_of_scale(msg, drawn_log_prob))
+        else:
+            log_prob = self._log_prior(counted)
+            if weighs_scale:
+                log_factor = self._factor_of_scale(msg)
+        if log_factor is None:
+            return log_prob, None
+        self.population.fold(name, log_factor)
+        return log_prob, len(self.population.steps) - 1
+
+    def _factor_of_scale(self, msg: Any) -> Tensor:
+        return self._by_particle(msg["name"], factor_of_scale(msg, log_prob_of_draw(msg)))
 
     def _log_prior(self, msg: Any) -> Tensor:
         try:

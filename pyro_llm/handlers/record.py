@@ -32,7 +32,7 @@ class Site:
         event_dim: event dimensions of the value, None if not known.
         per_particle: whether each particle has a value of its own.
         log_prob: of a latent site, the log-probability of each particle's value, in generation `met`. `[P]`.
-        step: of an observed site, the index of its step.
+        step: of an observed site, or a scaled latent one, the index of its step.
         fn: its distribution, kept as long as replays are compared with it.
         drawn: the value as it was first met, where the distribution can `decode` it into text.
         decode: its distribution's, from token ids to text.

@@ -14,7 +14,7 @@ class Reference:
     Attributes:
         values: values of the latent sites. Each `[R, ...]`.
         log_probs: their log-probabilities. Float64, each `[R]`.
-        log_factors: log-probabilities of the observed sites, not tempered. Float64, each `[R]`.
+        log_factors: of the observed sites and the scaled latent ones, not tempered. Float64, each `[R]`.
     """
 
     values: dict[str, Tensor]
@@ -29,6 +29,8 @@ class Reference:
             log_factors={name: log_factor[runs] for name, log_factor in self.log_factors.items()},
         )
 
-    def with_log_probs(self, log_probs: dict[str, Tensor]) -> Reference:
-        """The same values, some of which have got another log-probability with another past."""
-        return replace(self, log_probs={**self.log_probs, **log_probs})
+    def with_log_probs(self, log_probs: dict[str, Tensor], log_factors: dict[str, Tensor]) -> Reference:
+        """The same values, some of which have got another log-probability, or factor by it, with another past."""
+        return replace(
+            self, log_probs={**self.log_probs, **log_probs}, log_factors={**self.log_factors, **log_factors}
+        )

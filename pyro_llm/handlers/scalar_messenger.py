@@ -17,6 +17,7 @@ from pyro_llm.handlers.messages import compare_with_record, kind_of, scaled, sco
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import RandomnessWatch
 from pyro_llm.handlers.record import Site, SiteRecord
+from pyro_llm.handlers.scales import factor_of_scale, is_scaled, log_prob_of_draw, unscaled
 from pyro_llm.handlers.twist import evaluated
 
 COMPARED_REPLAYS = 2
@@ -202,12 +203,8 @@ class ScalarMessenger(Messenger):
             return
         fn, answer = self._answers.pop(name, (None, None))
         site = Site(name, kind, msg["value"], fn=msg["fn"] if self._replays < COMPARED_REPLAYS else None)
-        if kind == "latent" and fn is not None and msg["infer"].get("proposal") is not None:
-            log_prob, log_ratio = weigh_draw(msg, fn)
-            self.new_log_ratios.append((name, log_ratio.sum().item()))
-            self.log_prior += scaled(msg, log_prob).double().sum().item()
-        elif kind == "latent":
-            self.log_prior += _log_prior(msg if fn is None else {**msg, "fn": fn})
+        if kind == "latent":
+            self._weigh_latent(msg, fn)
         elif kind == "observed":
             if fn is not None:
                 log_prob = scale_and_mask(answer, msg["scale"], msg["mask"])
@@ -215,6 +212,22 @@ class ScalarMessenger(Messenger):
                 log_prob = torch.zeros(()) if _masked_out(msg) else scored(msg)
             self.new_factors.append((name, log_prob.double().sum().item()))
         self.record.add(site)
+
+    def _weigh_latent(self, msg: Any, drawn_from: Any) -> None:
+        name = msg["name"]
+        drawn_log_prob = None
+        if drawn_from is not None and msg["infer"].get("proposal") is not None:
+            drawn_log_prob, log_ratio = weigh_draw(msg, drawn_from)
+            self.new_log_ratios.append((name, log_ratio.sum().item()))
+        elif drawn_from is not None:
+            msg = {**msg, "fn": drawn_from}
+        if is_scaled(msg):
+            drawn_log_prob = log_prob_of_draw(msg) if drawn_log_prob is None else drawn_log_prob
+            self.new_factors.append((name, factor_of_scale(msg, drawn_log_prob).double().sum().item()))
+        if drawn_log_prob is None:
+            self.log_prior += _log_prior(msg)
+        else:
+            self.log_prior += scaled(unscaled(msg), drawn_log_prob).double().sum().item()
 
 
 def _log_prior(msg: Any) -> float:

@@ -24,6 +24,7 @@ class SearchMessenger(ParticleMessenger):
         greedy: whether latent sites take their most probable value; their proposals play no part then.
     """
 
+    _weighs_scales = False  # a value is as good as it scores
     def __init__(self, population: SearchPopulation, dim: int, *, judges: bool = True, greedy: bool = False) -> None:
         super().__init__(population, dim)
         self._judges, self._greedy = judges, greedy

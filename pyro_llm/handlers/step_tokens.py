@@ -28,9 +28,9 @@ def step_tokens(
     steps: list[Tensor] = []
     waiting: list[Tensor] = []
     for site in sites:
-        if site.kind == "observed":
+        if site in texts:
+            waiting.append(site.drawn.detach().cpu().reshape(*shape, -1))
+        if site.kind == "observed" or site.step is not None:
             steps.append(torch.cat([nothing, *waiting], -1))
             waiting = []
-        elif site in texts:
-            waiting.append(site.drawn.detach().cpu().reshape(*shape, -1))
     return (steps, decode) if len(steps) == num_steps else None

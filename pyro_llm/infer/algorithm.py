@@ -18,6 +18,7 @@ import torch
 
 from pyro_llm.budget import Budget
 from pyro_llm.errors import BudgetWarning, OptionError, ReplayError
+from pyro_llm.handlers.around import check_no_handlers_around
 from pyro_llm.infer.many_problems import ManyProblems
 from pyro_llm.infer.progress import ProgressOption, progress_callback
 from pyro_llm.ops.steps import StepReport
@@ -95,6 +96,7 @@ class Algorithm(ManyProblems):
         """Within it programs are executed: without gradients, seen by no handler around, their cost counted."""
         started = time.perf_counter()
         _check_arguments([*args, *kwargs.values()])
+        check_no_handlers_around(type(self).__name__)
         num_particles = self.options.num_particles
         title = f"{type(self).__name__}, {populations}{num_particles} particles"
         with (

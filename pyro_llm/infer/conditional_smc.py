@@ -8,6 +8,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_llm.errors import AllParticlesDeadError
@@ -15,6 +16,7 @@ from pyro_llm.handlers.conditional_messenger import ConditionalMessenger
 from pyro_llm.handlers.future_messenger import FutureMessenger, ScoreAgain
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, Restart
 from pyro_llm.handlers.reference import Reference
+from pyro_llm.handlers.unplated_data import check_observations
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.particle_values import particle_value
 from pyro_llm.infer.stopping import returned_at_end
@@ -140,11 +142,11 @@ class ConditionalSMC:
         messenger = ConditionalMessenger(population, -1 - self.max_plate_nesting, reference)
         plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
 
-        def execute() -> Any:
-            with messenger, plate:
+        def execute(handler: Messenger = messenger) -> Any:
+            with handler, plate:
                 return self.model(*args, **kwargs)
 
-        with explained_batching(self.max_plate_nesting), explained_factors(messenger.record.sites):
+        with explained_batching(self.max_plate_nesting, population.size), explained_factors(messenger.record.sites):
             try:
                 begin_generations(self.num_runs * (self.num_particles - (reference is not None)))
                 while True:
@@ -156,6 +158,8 @@ class ConditionalSMC:
                     except FutureNeeded as needed:
                         self._draw_pasts(messenger, needed.runs, args, kwargs)
                 messenger.finish()
+                if reference is None:
+                    check_observations(execute, messenger)
             except BudgetSpent:
                 if reference is not None:
                     raise
@@ -182,7 +186,8 @@ class ConditionalSMC:
         assert slots is not None and messenger.reference is not None
         ancestors = slots[messenger.reference_slots]
         messenger.reference = messenger.reference.with_log_probs(
-            {name: log_prob[ancestors] for name, log_prob in future.log_probs.items()}
+            {name: log_prob[ancestors] for name, log_prob in future.log_probs.items()},
+            {name: log_factor[ancestors] for name, log_factor in future.log_factors.items()},
         )
 
     def _choose(self, messenger: ConditionalMessenger, returned: Any) -> Sweep:

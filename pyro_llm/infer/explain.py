@@ -25,6 +25,12 @@ _BATCHED_BRANCH = re.compile(
     r"|arange\(\) received an invalid combination of arguments - got \(Tensor"  # the size of a plate
 )
 
+# What torch and Pyro say where shapes do not fit together.
+_SHAPES = re.compile(
+    r"(The size of|The expanded size of the) tensor|[Ss]hape mismatch|shapes? cannot be (multiplied|broadcast)"
+    "|not broadcastable|size mismatch|must match|is invalid for input of size|inconsistent tensor|[Ee]xpected size"
+)
+
 
 @contextmanager
 def explained_factors(sites: Sequence[Site]) -> Iterator[None]:
@@ -50,8 +56,8 @@ def _factor_name(error: BaseException) -> str:
 
 
 @contextmanager
-def explained_batching(max_plate_nesting: int) -> Iterator[None]:
-    """Raise a typed error, from the original one, where a program is not fit for batched particles."""
+def explained_batching(max_plate_nesting: int, size: int = 0) -> Iterator[None]:
+    """Raise a typed error, from the original one, where a program is not fit for `size` batched particles."""
     try:
         yield
     except PyroLLMError:
@@ -70,5 +76,14 @@ def explained_batching(max_plate_nesting: int) -> Iterator[None]:
                 f"A batch dimension of the program takes the place of the particles ({message}). Declare independent "
                 "dimensions by `pyro.plate` and set max_plate_nesting to the number of plates that the program nests "
                 f"(it is {max_plate_nesting}), or make them event dimensions by `.to_event`."
+            ) from error
+        if size > 1 and _SHAPES.search(message) and str(size) in re.findall(r"\d+", message):
+            raise PlateNestingError(
+                f"Shapes do not fit together ({message}), and {size} is the number of particles: every latent value "
+                "has a dimension for them, left of the plates that max_plate_nesting counts. Put independent data "
+                "into a `pyro.plate` and set max_plate_nesting to the number of plates that the program nests (it is "
+                f"{max_plate_nesting}); let operations of the program's own, such as a matrix product, leave "
+                'dimensions on the left alone; or run it once for each particle, particles="scalar" of `SMC` or '
+                "`Importance`."
             ) from error
         raise

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_llm.errors import RewardError
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, LookAhead, ParticleMessenger, Restart
+from pyro_llm.handlers.unplated_data import check_observations
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.stopping import returned_at_end, stop_for_reward
 from pyro_llm.ops.population import Population
@@ -72,12 +74,12 @@ def run_messenger(
     population, max_plate_nesting = messenger.population, -1 - messenger.axis.dim
     plate = pyro.plate(PARTICLE_PLATE, population.size, dim=messenger.axis.dim)
 
-    def execute() -> Any:
-        with messenger, plate:
+    def execute(handler: Messenger = messenger) -> Any:
+        with handler, plate:
             return model(*args, **kwargs)
 
     failure: RewardError | None = None
-    with explained_batching(max_plate_nesting), explained_factors(messenger.record.sites):
+    with explained_batching(max_plate_nesting, population.size), explained_factors(messenger.record.sites):
         try:
             begin_generations(population.size)
             while True:
@@ -87,6 +89,7 @@ def run_messenger(
                 except Restart:
                     continue
             messenger.finish()
+            check_observations(execute, messenger)
         except (BudgetSpent, RewardError) as stop:
             if isinstance(stop, RewardError):
                 failure = stop
