@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyro_llm.errors import OptionError
 from pyro_llm.prices import Prices
+from pyro_llm.validation import as_integer
 
 if TYPE_CHECKING:
     from pyro_llm.run_scope import Cost
@@ -63,7 +64,7 @@ class Budget:
         limits = self.limits
         for item, limit in limits.items():
             kinds = "an integer of at least 1" if item in _COUNTS else "a finite number above 0"
-            number = isinstance(limit, int if item in _COUNTS else int | float) and not isinstance(limit, bool)
+            number = as_integer(limit) is not None or (isinstance(limit, float) and item not in _COUNTS)
             if not number or not 0 < limit < math.inf:
                 raise OptionError(f"{item}={limit!r} is no limit of a budget: give {kinds}, or leave it out.")
         if self.prices is not None and not isinstance(self.prices, Prices):

@@ -149,6 +149,10 @@ class NoWeightsError(PyroLLMError, TypeError):
     """Weights, or what is computed from them, were asked of the result of a search, which has none."""
 
 
+class NoChainsError(PyroLLMError, TypeError):
+    """What only Markov chains have was asked of a posterior that holds none."""
+
+
 class NoScoresError(PyroLLMError, TypeError):
     """Scores were asked of a result whose particles have none."""
 

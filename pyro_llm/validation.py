@@ -1,10 +1,12 @@
-"""What pydantic finds wrong with a value, in one line."""
+"""What is an integer; and what pydantic finds wrong with a value, in one line."""
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 _WORDS = {
     "Input should be a valid ": "it should be a ",
@@ -14,6 +16,21 @@ _WORDS = {
     "Input should be ": "it should be ",
     "Field required": "it is missing",
 }
+
+
+def as_integer(value: Any) -> int | None:
+    """The integer that a value is, NumPy's integers among them; None if it is none, as truth values are.
+
+    >>> import numpy as np
+    >>> as_integer(np.int64(3)), as_integer(3.0), as_integer(True)
+    (3, None, None)
+    """
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def reason(error: ValidationError, whole: str = "the line") -> str:

@@ -10,7 +10,6 @@ from torch import Tensor
 from pyro_llm.errors import ReplayError
 from pyro_llm.handlers.messages import kind_of
 from pyro_llm.handlers.particle_messenger import ParticleMessenger
-from pyro_llm.handlers.record import Site
 from pyro_llm.handlers.reference import Reference
 from pyro_llm.ops.conditional import ConditionalPopulation
 

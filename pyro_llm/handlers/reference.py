@@ -31,6 +31,4 @@ class Reference:
 
     def with_log_probs(self, log_probs: dict[str, Tensor], log_factors: dict[str, Tensor]) -> Reference:
         """The same values, some of which have got another log-probability, or factor by it, with another past."""
-        return replace(
-            self, log_probs={**self.log_probs, **log_probs}, log_factors={**self.log_factors, **log_factors}
-        )
+        return replace(self, log_probs={**self.log_probs, **log_probs}, log_factors={**self.log_factors, **log_factors})

@@ -25,6 +25,7 @@ class SearchMessenger(ParticleMessenger):
     """
 
     _weighs_scales = False  # a value is as good as it scores
+
     def __init__(self, population: SearchPopulation, dim: int, *, judges: bool = True, greedy: bool = False) -> None:
         super().__init__(population, dim)
         self._judges, self._greedy = judges, greedy

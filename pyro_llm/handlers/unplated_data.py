@@ -74,9 +74,7 @@ def _repeats(site: Site, particles: ParticleMessenger, now: Tensor) -> bool:
     return agree(site.value, now) or agree(particles.carry(site.value, site.met), now)
 
 
-def _observed(
-    execute: Callable[[Messenger], Any], particles: ParticleMessenger, slots: Tensor
-) -> dict[str, Tensor]:
+def _observed(execute: Callable[[Messenger], Any], particles: ParticleMessenger, slots: Tensor) -> dict[str, Tensor]:
     """What is observed by site with the particles in this order; nothing where the program does otherwise."""
     observer = _Observer(particles, slots)
     try:

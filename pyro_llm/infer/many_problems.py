@@ -110,7 +110,7 @@ class ManyProblems(ABC):
         Raises:
             OptionError: `concurrent` is not an integer of at least 1, or `problems` is a single text or mapping.
         """
-        check_integer("concurrent", concurrent, at_least=1)
+        concurrent = check_integer("concurrent", concurrent, at_least=1)
         if isinstance(problems, str | bytes | Mapping):
             raise OptionError(f"problems={problems!r} is one problem: give a list of problems, or use `run`.")
         total = len(problems) if isinstance(problems, Sized) else None

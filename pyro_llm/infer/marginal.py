@@ -48,7 +48,7 @@ class Marginal(dict[Any, float]):
         Raises:
             OptionError: `count` is no integer of at least 1.
         """
-        check_integer("count", count, at_least=1)
+        count = check_integer("count", count, at_least=1)
         values = [value for value, probability in self.items() if probability >= at_least]
         return values[:count] or list(self)[:1]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from pyro_llm.errors import OptionError
 from pyro_llm.ops.resampling import resampling_scheme
 from pyro_llm.ops.resampling_rule import ResamplingRule
+from pyro_llm.validation import as_integer
 
 ParticleMode = Literal["vectorized", "scalar"]
 ResamplingName = Literal["systematic", "multinomial", "stratified", "residual", "ssp", "killing", "optimal"]
@@ -33,9 +34,7 @@ class ParticleOptions:
     island_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        check_integer("num_particles", self.num_particles, at_least=1)
-        check_integer("num_runs", self.num_runs, at_least=1)
-        check_integer("max_plate_nesting", self.max_plate_nesting, at_least=0)
+        set_integers(self, num_particles=1, num_runs=1, max_plate_nesting=0)
         if not _is_fraction(self.ess_threshold):
             raise OptionError(
                 f"ess_threshold={self.ess_threshold!r}: give a fraction of the particles from 0 (never resample) to 1 "
@@ -82,11 +81,19 @@ def _is_fraction(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 1
 
 
-def check_integer(name: str, value: Any, at_least: int) -> None:
-    """Raise OptionError if `value` is not an integer of at least that size."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+def check_integer(name: str, value: Any, at_least: int) -> int:
+    """The integer that `value` is; raises OptionError if it is none of at least that size."""
+    integer = as_integer(value)
+    if integer is None or integer < at_least:
         hint = f", did you mean {int(value)}?" if isinstance(value, float) and math.isfinite(value) else ""
         raise OptionError(f"{name}={value!r}: give an integer of at least {at_least}{hint}")
+    return integer
+
+
+def set_integers(options: Any, **at_least: int) -> None:
+    """Put plain integers in the place of these fields of frozen options, checked by `check_integer`."""
+    for name, least in at_least.items():
+        object.__setattr__(options, name, check_integer(name, getattr(options, name), least))
 
 
 def check_fraction(name: str, value: Any) -> None:

@@ -17,7 +17,7 @@ from pyro_llm.infer.algorithm import Algorithm
 from pyro_llm.infer.chain_posterior import chain_posterior
 from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
 from pyro_llm.infer.markov_chains import Tempering
-from pyro_llm.infer.options import check_integer
+from pyro_llm.infer.options import set_integers
 from pyro_llm.infer.particle_gibbs import GibbsOptions
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
@@ -47,7 +47,7 @@ class TemperingOptions(GibbsOptions):
                 "Give either num_rungs, for a ladder that learns, or inverse_temperatures, for a fixed one."
             )
         if self.num_rungs is not None:
-            check_integer("num_rungs", self.num_rungs, at_least=2)
+            set_integers(self, num_rungs=2)
         if self.inverse_temperatures is not None:
             rungs = self.inverse_temperatures
             descending = all(upper > lower for upper, lower in pairwise(rungs))

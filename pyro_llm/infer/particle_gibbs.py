@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -12,12 +12,13 @@ from pyro_llm.handlers.reference import Reference
 from pyro_llm.infer.algorithm import Algorithm
 from pyro_llm.infer.chain_posterior import chain_posterior
 from pyro_llm.infer.conditional_smc import ConditionalSMC, Sweep
-from pyro_llm.infer.options import ParticleOptions, check_integer
+from pyro_llm.infer.options import ParticleOptions, check_integer, set_integers
 from pyro_llm.infer.population_posterior import population_posterior
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.run_monitor import RunMonitor
 from pyro_llm.run_scope import BudgetSpent, budget_is_spent
+from pyro_llm.validation import as_integer
 
 Kept = Literal["draw", "population"]
 
@@ -39,10 +40,7 @@ class GibbsOptions:
     max_plate_nesting: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("num_particles", self.num_particles, at_least=2)
-        check_integer("num_iterations", self.num_iterations, at_least=1)
-        check_integer("num_chains", self.num_chains, at_least=1)
-        check_integer("warmup", self.warmup, at_least=0)
+        set_integers(self, num_particles=2, num_iterations=1, num_chains=1, warmup=0, max_plate_nesting=0)
         if not isinstance(self.ancestor_sampling, bool):
             raise OptionError(f"ancestor_sampling={self.ancestor_sampling!r}: give True or False.")
         ParticleOptions(self.num_particles, ess_threshold=self.ess_threshold, max_plate_nesting=self.max_plate_nesting)
@@ -189,11 +187,11 @@ class ParticleGibbs(Algorithm):
         progress: ProgressOption = None,
         budget: Budget | None = None,
     ) -> None:
-        schedule = None if isinstance(num_particles, int | float | str) else tuple(num_particles)
+        one = as_integer(num_particles) is not None or isinstance(num_particles, str)
+        schedule = None if one or not isinstance(num_particles, Iterable) else tuple(num_particles)
         if schedule == ():
             raise OptionError("num_particles=[]: give at least one number of particles.")
-        for size in schedule or ():
-            check_integer("num_particles", size, at_least=2)
+        schedule = schedule and tuple(check_integer("num_particles", size, at_least=2) for size in schedule)
         options = ScheduleOptions(
             num_particles=num_particles if schedule is None else max(schedule),  # type: ignore[arg-type]
             schedule=schedule,

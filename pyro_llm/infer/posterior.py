@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_llm.errors import NoChainsError
 from pyro_llm.infer.best import Score, best_particle
 from pyro_llm.infer.decision import decide
 from pyro_llm.infer.diagnosis import Diagnosis
@@ -159,7 +160,14 @@ class Posterior(Weighted):
         """How often each site's value differs from that of the draw before, by Markov chain. Each float64 `[R]`.
 
         Whole populations (`keep="population"`) are no successive draws: theirs mean nothing.
+
+        Raises:
+            NoChainsError: the particles are no draws of a Markov chain.
         """
+        if self.chains is None:
+            raise NoChainsError(
+                "Only `ParticleGibbs` and `ParallelTempering` make the Markov chains that have update rates."
+            )
         return update_rates(self.samples)
 
     def marginal(self, fn: Callable[[Any], Hashable] | None = None, of: str | None = None) -> Marginal:
@@ -237,7 +245,7 @@ class Posterior(Weighted):
 
         Raises:
             AllParticlesDeadError: no run has positive evidence.
-            ValueError: `num_particles` is below 1.
+            OptionError: `num_particles` is no integer of at least 1.
         """
         return resampled(self, num_particles, generator)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyro_llm.infer.options import check_integer
 from pyro_llm.infer.particle_values import gather_particles
 from pyro_llm.infer.stats import StepStats
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 def resampled(posterior: Posterior, num_particles: int, generator: torch.Generator | None) -> Posterior:
     """Draws from the posterior pooled over runs, as one run of equal weights; see `Posterior.resample`."""
-    if num_particles < 1:
-        raise ValueError(f"resample(num_particles={num_particles}): must be at least 1.")
+    num_particles = check_integer("num_particles", num_particles, at_least=1)
     shape = posterior.num_runs, posterior.num_particles
     weights = posterior.pooled_log_weights.exp().flatten()
     drawn = torch.multinomial(weights, num_particles, replacement=True, generator=generator)

@@ -34,6 +34,8 @@ class SMC(Algorithm):
     Algorithm 1, its weights multiplied over steps and resampling adaptive; for the theory see Chopin &
     Papaspiliopoulos, "An Introduction to Sequential Monte Carlo", chapter 10.
 
+    A latent site under `poutine.scale` counts by $p^s$: it is drawn from p, and is a step of factor $p^{s-1}$.
+
     Any Pyro program will do. It is executed on all particles at once, in a plate, and executed again from its
     beginning after each resampling, now on the values of the ancestors; what was drawn and scored is not drawn or
     scored again. So it costs what N executions of the program do, in one batch. A language model forwards each token
@@ -164,7 +166,9 @@ class SMC(Algorithm):
                 `DeadRunWarning` is given, their evidence is 0, and the others go on).
             NonFiniteWeightError: a factor is NaN or plus infinity.
             BatchedBranchError: the program branches in Python on a value per particle.
-            PlateNestingError: `max_plate_nesting` is too small.
+            PlateNestingError: `max_plate_nesting` is too small, or data are observed without a plate.
+            OuterHandlerError: the run is inside a Pyro handler that was meant for the program.
+            CapabilityError: a latent site is scaled, and its distribution has no log-probabilities.
             DuplicateSiteError: a site name occurs twice.
             ReplayError: the program does not repeat itself (`HiddenRandomnessError` if it draws numbers outside sites).
             OptionError: `resample_when` returned something other than a bool for each run.

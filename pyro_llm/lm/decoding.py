@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_llm.errors import OptionError, UnknownStopError
+from pyro_llm.validation import as_integer
 
 _MASS_TOLERANCE = 1e-9  # so that {0.5, 0.3} reaches top_p = 0.8 whatever the last bit of their sum
 
@@ -43,7 +44,10 @@ class Decoding:
     def __post_init__(self) -> None:
         stop = stop_strings(self.stop)
         object.__setattr__(self, "stop", stop)
-        if not _is_int(self.max_tokens) or self.max_tokens < 1:
+        for name in ("max_tokens", "top_k"):
+            integer = as_integer(getattr(self, name))
+            object.__setattr__(self, name, getattr(self, name) if integer is None else integer)
+        if as_integer(self.max_tokens) is None or self.max_tokens < 1:
             raise ValueError(f"max_tokens must be an integer of at least 1, not {self.max_tokens!r}")
         for string in stop:
             if not isinstance(string, str):
@@ -61,12 +65,8 @@ class Decoding:
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], not {self.top_p!r}; 1 keeps every token")
-        if not _is_int(self.top_k) or self.top_k < 0:
+        if as_integer(self.top_k) is None or self.top_k < 0:
             raise ValueError(f"top_k must be a non-negative integer, not {self.top_k!r}; 0 keeps every token")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def restrict(logits: Tensor, decoding: Decoding) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_llm.errors import OptionError
+from pyro_llm.validation import as_integer
 
 if TYPE_CHECKING:
     from pyro_llm.lm.kv.rows import KVRows
@@ -77,7 +78,7 @@ class Memory:
     """
 
     def __init__(self, budget: int | None, device: torch.device) -> None:
-        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
+        if budget is not None and (as_integer(budget) is None or budget < 1):
             raise OptionError(f"memory_budget={budget!r}: give a number of bytes, such as 8 * 2**30, or None.")
         self._given, self._budget, self.device = budget, budget, device
         self._caches: WeakSet[Cache] = WeakSet()

@@ -17,6 +17,7 @@ from pyro_llm.lm.constraint import Constraint
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.lm.token_automaton import TokenAutomaton
+from pyro_llm.validation import as_integer
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class ConstrainedText:
 
     def __post_init__(self) -> None:
         check_language_model(self.lm, type(self).__name__)
-        if not isinstance(self.max_tokens, int) or isinstance(self.max_tokens, bool) or self.max_tokens < 1:
+        if (max_tokens := as_integer(self.max_tokens)) is None or max_tokens < 1:
             raise ValueError(f"max_tokens must be an integer of at least 1, not {self.max_tokens!r}")
         fewest = int(self.automaton.distance[0])
         if fewest >= self.max_tokens:

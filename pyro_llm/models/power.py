@@ -15,6 +15,7 @@ from pyro_llm.distributions.powered_next_token import PoweredNextToken, check_po
 from pyro_llm.errors import OptionError
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import TextState
+from pyro_llm.validation import as_integer
 
 PowerProposal = Literal["model", "tempered"]
 
@@ -76,7 +77,7 @@ class PowerText:
         check_language_model(self.lm, type(self).__name__)
         check_power(self.alpha)
         for name, value in (("max_steps", self.max_steps), ("max_tokens", self.max_tokens)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if (integer := as_integer(value)) is None or integer < 1:
                 raise OptionError(f"{name}={value!r}: give an integer of at least 1.")
         if self.proposal not in ("model", "tempered"):
             raise OptionError(f"proposal={self.proposal!r}: choose 'model' or 'tempered'.")

@@ -17,6 +17,7 @@ from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.rewards.composition.derived import check_reward
 from pyro_llm.rewards.reward_model import RewardModel
+from pyro_llm.validation import as_integer
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class ReasoningSSM:
     def __post_init__(self) -> None:
         check_language_model(self.lm, type(self).__name__)
         check_reward(self.reward)
-        if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:
+        if (max_steps := as_integer(self.max_steps)) is None or max_steps < 1:
             raise OptionError(f"max_steps={self.max_steps!r}: give an integer of at least 1.")
         if self.finish_at is not None and not all(isinstance(text, str) and text for text in self._endings):
             raise OptionError(f"finish_at={self.finish_at!r}: give a string that is not empty, or several, or None.")

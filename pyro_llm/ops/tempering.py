@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_llm.errors import OptionError
 from pyro_llm.ops.weights import effective_sample_size
+from pyro_llm.validation import as_integer
 
 _BISECTIONS = 40
 
@@ -59,7 +60,7 @@ class AdaptiveTempering:
         if isinstance(target, bool) or not isinstance(target, int | float) or not 0 < target <= 1:
             raise OptionError(f"ess_target={target!r}: give a fraction of the particles, above 0 and at most 1.")
         steps: Any = self.num_steps
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        if steps is not None and (as_integer(steps) is None or steps < 1):
             raise OptionError(f"num_steps={steps!r}: give a number of observed sites, at least 1, or None for all.")
 
 

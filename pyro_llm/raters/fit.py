@@ -19,6 +19,7 @@ from pyro_llm.ops.weights import effective_sample_size
 from pyro_llm.raters.posterior import RaterPosterior
 from pyro_llm.raters.program import RaterPrior, rater_program
 from pyro_llm.raters.ratings import Ratings
+from pyro_llm.validation import as_integer
 
 FitMethod = Literal["svi", "nuts"]
 MIN_DRAWS = 4
@@ -68,7 +69,7 @@ def fit_raters(
     """
     prior = prior or RaterPrior()
     for name, count in {"draws": draws, "steps": steps, "warmup": warmup, "chains": chains}.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        if (integer := as_integer(count)) is None or integer < 1:
             raise OptionError(f"{name}={count!r}: give an integer of at least 1.")
     if method not in get_args(FitMethod):
         raise OptionError(f"There is no method {method!r}; choose one of {', '.join(map(repr, get_args(FitMethod)))}.")

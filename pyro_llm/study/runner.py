@@ -116,9 +116,9 @@ def run_study(
         UnknownModelError: a model cannot be found, as for `load_lm` and `load_reward`.
         OptionError: `workers` or `limit` is not an integer of at least 1.
     """
-    check_integer("workers", workers, at_least=1)
+    workers = check_integer("workers", workers, at_least=1)
     if limit is not None:
-        check_integer("limit", limit, at_least=1)
+        limit = check_integer("limit", limit, at_least=1)
     study, file = plan(config), RowFile(Path(folder))
     with file.locked() as was_cut_off:
         rows = _own_rows(study, file)

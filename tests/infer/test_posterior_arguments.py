@@ -1,12 +1,17 @@
 """What the readings of a posterior are given, and should not be."""
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
+import torch
 
 from pyro_llm.answers import answer
-from pyro_llm.errors import NoTextError, OptionError
-from pyro_llm.infer import SMC
+from pyro_llm.budget import Budget
+from pyro_llm.distributions import LLM
+from pyro_llm.errors import NoChainsError, NoTextError, OptionError
+from pyro_llm.infer import SMC, AdaptiveTempering, BeamSearch, ParallelTempering, ParticleGibbs
+from pyro_llm.lm import TableLM
 
 
 def test_arguments_of_another_kind_are_told():
@@ -23,3 +28,46 @@ def test_arguments_of_another_kind_are_told():
         posterior.marginal(of="trust").most_probable(0)
     with pytest.raises(NoTextError, match="a string, not a NoneType"):
         answer(None)
+
+
+def normal():
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(0.5))
+    return x
+
+
+def test_rates_of_what_is_no_chain_and_parts_of_draws():
+    posterior = SMC(normal, 4, progress=False).run()
+    with pytest.raises(NoChainsError, match="ParticleGibbs"):
+        posterior.update_rates()
+    with pytest.raises(OptionError, match=r"num_particles=10\.5"):
+        posterior.resample(10.5)
+    assert posterior.resample(np.int64(3)).num_particles == 3
+
+
+def test_integers_of_numpy_are_integers():
+    three = np.int64(3)
+    for algorithm in (
+        SMC(normal, three, num_runs=three, max_plate_nesting=np.int8(0), tempering=AdaptiveTempering(num_steps=three)),
+        ParticleGibbs(normal, three, three, num_chains=three),
+        ParticleGibbs(normal, np.array([4, 3]), three),
+        ParallelTempering(normal, three, three, num_rungs=three),
+        BeamSearch(normal, three, beam_width=three),
+    ):
+        sizes = [value for value in vars(algorithm.options).values() if isinstance(value, int | np.integer)]
+        assert sizes and all(type(value) in (int, bool) for value in sizes)
+        assert algorithm.run().num_particles == 3
+    lm = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "."], 2)
+    assert LLM(lm, lm.prompt(""), max_tokens=three).sample().shape == (3,)
+    assert Budget(generations=three).generations == 3
+
+
+@pytest.mark.parametrize("wrong", [True, np.True_, torch.tensor(True), np.float64(3.0), "3", None])
+def test_what_is_no_integer(wrong):
+    for make in (
+        lambda: SMC(normal, wrong),
+        lambda: ParticleGibbs(normal, wrong, 3),
+        lambda: SMC(normal, 3, num_runs=wrong),
+    ):
+        with pytest.raises(OptionError, match="give an integer of at least"):
+            make()

@@ -94,7 +94,7 @@ class EntropicSMC(Search):
                 "max_steps: the annealing comes down over the steps of the program, and this program does not say how "
                 "many it takes at most. Give max_steps."
             )
-        check_integer("max_steps", max_steps, at_least=1)
+        max_steps = check_integer("max_steps", max_steps, at_least=1)
         check_fraction("ess_threshold", ess_threshold)
         check_fraction("early_phase", early_phase)
         if annealing not in get_args(Annealing):

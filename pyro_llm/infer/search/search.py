@@ -15,7 +15,7 @@ from pyro_llm.budget import Budget
 from pyro_llm.errors import OptionError
 from pyro_llm.handlers.search_messenger import SearchMessenger
 from pyro_llm.infer.algorithm import Algorithm, Run
-from pyro_llm.infer.options import check_integer
+from pyro_llm.infer.options import check_integer, set_integers
 from pyro_llm.infer.particle_run import ParticleRun, run_messenger
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
@@ -43,9 +43,7 @@ class SearchOptions:
     others: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_integer("num_particles", self.num_particles, at_least=1)
-        check_integer("num_runs", self.num_runs, at_least=1)
-        check_integer("max_plate_nesting", self.max_plate_nesting, at_least=0)
+        set_integers(self, num_particles=1, num_runs=1, max_plate_nesting=0)
         if self.score is not None:
             check_score(self.score)
 
