@@ -26,7 +26,7 @@ LEAVES = {
 MAY_IMPORT = {
     "errors": set(),
     "prices": {"errors", "run_scope", "validation"},
-    "budget": {"errors", "prices", "run_scope"},
+    "budget": {"errors", "prices", "run_scope", "validation"},
     "run_scope": {"budget"},
     "rendezvous": set(),
     "answers": {"errors"},

@@ -18,7 +18,6 @@ from pyro_llm.infer.posterior import Posterior
 from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.run_monitor import RunMonitor
 from pyro_llm.run_scope import BudgetSpent, budget_is_spent
-from pyro_llm.validation import as_integer
 
 Kept = Literal["draw", "population"]
 
@@ -187,8 +186,8 @@ class ParticleGibbs(Algorithm):
         progress: ProgressOption = None,
         budget: Budget | None = None,
     ) -> None:
-        one = as_integer(num_particles) is not None or isinstance(num_particles, str)
-        schedule = None if one or not isinstance(num_particles, Iterable) else tuple(num_particles)
+        several = isinstance(num_particles, Iterable) and not isinstance(num_particles, str)
+        schedule = tuple(num_particles) if several and getattr(num_particles, "ndim", 1) else None  # type: ignore[arg-type]
         if schedule == ():
             raise OptionError("num_particles=[]: give at least one number of particles.")
         schedule = schedule and tuple(check_integer("num_particles", size, at_least=2) for size in schedule)
