@@ -15,6 +15,7 @@ from pyro_llm.diagnostics.examine.genealogy import examine_genealogy
 from pyro_llm.diagnostics.examine.rewards import examine_rewards
 from pyro_llm.diagnostics.examine.texts import examine_texts
 from pyro_llm.diagnostics.examine.weights import examine_weights
+from pyro_llm.diagnostics.functionals import check_functionals
 from pyro_llm.diagnostics.storage import from_datatree
 from pyro_llm.errors import OptionError
 from pyro_llm.infer.diagnosis import Diagnosis
@@ -38,11 +39,12 @@ def diagnose(
     Args:
         posterior: what to examine, or the tree of one.
         functionals: functions of a text by name, whose R-hat and ESS over four runs or more are looked at besides
-            those of the length, the log-reward and the log-probability.
+            those of the length, the log-reward, the log-probability and the latent sites that are real numbers.
         thresholds: what the figures are held against.
 
     Raises:
-        OptionError: `thresholds` are no `Thresholds`.
+        OptionError: `thresholds` are no `Thresholds`; or there are functionals, and not one text for each particle, or
+            what they give is no number.
         PosteriorFileError: the tree is not that of a posterior.
 
     Example:
@@ -62,6 +64,7 @@ def diagnose(
         raise OptionError(
             f"thresholds={thresholds!r}: give a `Thresholds`, such as pyro_llm.diagnostics.Thresholds(ess=3), or None."
         )
+    check_functionals(posterior, functionals, of_one_text=True)
     case = Examination(posterior, thresholds or Thresholds(), functionals or {})
     for examine in (examine_weights, examine_genealogy, examine_rewards, examine_chains, examine_texts, examine_budget):
         examine(case)

@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from pyro_llm.answers import answer
+from pyro_llm.diagnostics.functionals import are_numbers, check_functionals, of_distinct
 from pyro_llm.infer.posterior import Posterior
 from pyro_llm.ops.genealogy import roots
 
@@ -22,6 +23,7 @@ SCHEMA_VERSION = 2
 """Of the tree that `to_datatree` builds and `load` reads back."""
 
 PARTICLE = ("chain", "draw")
+MISSING = "missing_"
 
 
 def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> xr.DataTree:
@@ -33,6 +35,7 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     | | | `log_probability` (the log-prior), functionals that are numbers; latent sites but those of `tokens` |
     | `tokens` | chain, draw | of texts, whether they are `finished`; latent sites that are rows of token ids |
     | `sample_stats` | chain, draw | `log_weight`, `ancestor`, `log_prior`, `log_likelihood`, `lp` |
+    | | chain, draw | `missing_` and a site's name: whether a particle did not meet it, if some did not |
     | | chain | `log_marginal_likelihood`, `ess` |
     | `smc` | chain, step | `ess`, `log_evidence_increment`, `resampled`, `unique_ancestors` |
     | | chain, step | `inverse_temperature`, if the factors were tempered |
@@ -63,7 +66,11 @@ def to_datatree(posterior: Posterior, functionals: Mapping[str, Callable[[str], 
     Args:
         posterior: what to convert.
         functionals: functions of a text by name; by default its final answer, `{"answer": pyro_llm.answer}`.
+
+    Raises:
+        OptionError: there are functionals, and the program returns no text.
     """
+    check_functionals(posterior, functionals, of_one_text=False)
     tokens = token_sites(posterior)
     groups = {
         "posterior": _posterior(posterior, {"answer": answer} if functionals is None else functionals, tokens),
@@ -134,8 +141,8 @@ def _dims(name: str, values: np.ndarray) -> tuple[str, ...]:
 
 def _functional(fn: Callable[[str], Any], texts: np.ndarray) -> np.ndarray:
     """`fn` of each text: numbers if all are, else strings, None being the empty one."""
-    distinct = {text: fn(text) for text in dict.fromkeys(texts.flat)}
-    if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in distinct.values()):
+    distinct = of_distinct(fn, texts)
+    if are_numbers(distinct.values()):
         return _numbers(np.array([distinct[text] for text in texts.flat]).reshape(texts.shape))
     return strings(["" if distinct[text] is None else str(distinct[text]) for text in texts.flat], texts.shape)
 
@@ -164,9 +171,11 @@ def _sample_stats(posterior: Posterior) -> xr.Dataset:
     variables: dict[str, Any] = {name: (PARTICLE, values) for name, values in by_particle.items()}
     if posterior.chains is not None and posterior.chains.iterations is not None:
         variables["iteration"] = (("draw",), posterior.chains.iterations)
-    return xr.Dataset(
+    dataset = xr.Dataset(
         variables | {name: ("chain", values) for name, values in by_chain.items()}, coords=_particles(posterior)
     )
+    missing = {f"{MISSING}{site}": lacks for site, lacks in posterior.missing.items()}
+    return dataset.merge(_sites(missing, PARTICLE, ()))
 
 
 def _by_particle_of_kind(posterior: Posterior) -> dict[str, np.ndarray]:

@@ -104,7 +104,7 @@ def _updates(posterior: Posterior) -> list[str]:
 
 
 def _swaps(tempering: Tempering) -> list[str]:
-    rates = "  ".join(f"{rate:.0%}" for rate in tempering.swap_rates)
+    rates = "  ".join("untried" if np.isnan(rate) else f"{rate:.0%}" for rate in tempering.swap_rates)
     trips = "  ".join(str(trips) for trips in tempering.round_trips[:MAX_RUNS])
     return [f"{rates} between {len(tempering.inverse_temperatures)} rungs", f"round trips by chain: {trips}"]
 

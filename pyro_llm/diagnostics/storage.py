@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from pyro_llm.diagnostics.datatree import SCHEMA_VERSION, strings, to_datatree
+from pyro_llm.diagnostics.datatree import MISSING, SCHEMA_VERSION, strings, to_datatree
 from pyro_llm.diagnostics.soundness import check_sound
 from pyro_llm.errors import OutputPathError, PosteriorFileError
 from pyro_llm.files import check_writable, written_whole
@@ -139,6 +139,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         chains=_chains(tree),
         not_saved=tree.attrs.get("not_saved"),
         searched=searched,
+        missing={name.removeprefix(MISSING): lacks for name, lacks in _sites(sample_stats).items()},
     )
 
 

@@ -48,6 +48,12 @@ def check_plates(msg: Any, particle_plate: str, particle_dim: int) -> None:
             )
 
 
+def plate_nesting(msg: Any, particle_plate: str) -> int:
+    """How far the plates of a site reach to the left, that of the particles apart: the -dim of the leftmost, or 0."""
+    frames = msg["cond_indep_stack"]
+    return max((-frame.dim for frame in frames if frame.dim is not None and frame.name != particle_plate), default=0)
+
+
 def compare_with_record(site: Site, msg: Any, carry: Callable[[Tensor], Tensor]) -> None:
     """Raise ReplayError if a replayed site has other parameters, or another observed value, than when it was met.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.endless import MOST_SITES_AFTER_STOP, Endless
 from pyro_llm.handlers.loop_record import LoopRecords
-from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, scaled, scored
+from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, plate_nesting, scaled, scored
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 from pyro_llm.handlers.record import Site, SiteRecord
@@ -182,6 +182,7 @@ class ParticleMessenger(Messenger):
             return
         site = Site(name, kind, msg["value"], generation=self.generation, met=self.generation)
         site.per_particle = any(frame.name == PARTICLE_PLATE for frame in msg["cond_indep_stack"])
+        site.plate_nesting = plate_nesting(msg, PARTICLE_PLATE)
         if self.restarts < COMPARED_REPLAYS:
             site.fn = msg["fn"]
         if kind in ("latent", "observed"):
@@ -196,15 +197,26 @@ class ParticleMessenger(Messenger):
         self._watch.begin(f"site {name!r}")
 
     def samples(self) -> dict[str, Tensor]:
-        """The values that each particle has for itself at latent and deterministic sites, each `[R, N, ...]`."""
+        """The values that each particle has for itself at latent and deterministic sites, each `[R, N, ...]`.
+
+        Dimensions left of a site's own plates go, so that each value has the shape that the program gives it without
+        the particles.
+        """
         kept = {}
         for site in self.record.sites:
             if site.kind not in ("latent", "deterministic") or not site.per_particle:
                 continue
             value = self._present_value(site)
             if isinstance(value, Tensor) and (site.kind == "latent" or self.axis.find(value) is not None):
-                kept[site.name] = self.axis.split_runs(value, site.event_dim)
+                kept[site.name] = self._within_plates(site, self.axis.split_runs(value, site.event_dim))
         return kept
+
+    def _within_plates(self, site: Site, value: Tensor) -> Tensor:
+        foreign = -1 - self.axis.dim - site.plate_nesting
+        has_plates = self.axis.find(site.value, site.event_dim) is not None
+        if not has_plates or any(size != 1 for size in value.shape[2 : 2 + foreign]):
+            return value
+        return value.reshape(value.shape[:2] + value.shape[2 + foreign :])
 
     def observed(self) -> dict[str, Tensor]:
         """The observed values by site; plain factors (`pyro.factor`) have none."""

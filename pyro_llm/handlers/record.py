@@ -31,6 +31,7 @@ class Site:
         met: the number of resamplings before the site was first met.
         event_dim: event dimensions of the value, None if not known.
         per_particle: whether each particle has a value of its own.
+        plate_nesting: how far its plates reach to the left, that of the particles apart: `-dim` of the leftmost, or 0.
         log_prob: of a latent site, the log-probability of each particle's value, in generation `met`. `[P]`.
         step: of an observed site, or a scaled latent one, the index of its step.
         fn: its distribution, kept as long as replays are compared with it.
@@ -45,6 +46,7 @@ class Site:
     met: int = 0
     event_dim: int | None = None
     per_particle: bool = True
+    plate_nesting: int = 0
     log_prob: Tensor | None = None
     step: int | None = None
     fn: Any = None

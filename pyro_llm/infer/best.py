@@ -38,18 +38,25 @@ def best_particle(posterior: Posterior, by: Score | None, where: Callable[[Any],
     if by not in scores:
         raise ValueError(f"best(by={by!r}): choose one of {', '.join(map(repr, scores))}.")
     if bool(scores[by].isnan().all()):
-        raise NoScoresError(f"best(by={by!r}): the search did not ask for it. It has `decision(fn)`.")
+        raise NoScoresError(f"best(by={by!r}): {_why_unknown(posterior, by)}")
     if where is not None:
         for index in eligible.nonzero().squeeze(-1).tolist():
             eligible[index] = bool(where(_value(posterior, *divmod(index, posterior.num_particles))))
         if not eligible.any():
             raise ValueError("best(where=...): no particle of positive weight fulfils the condition.")
-    index = int(torch.where(eligible, scores[by].flatten().clamp(min=_LOWEST), -torch.inf).argmax())
+    known = scores[by].flatten().clamp(min=_LOWEST).nan_to_num(nan=_LOWEST)
+    index = int(torch.where(eligible, known, -torch.inf).argmax())
     run, particle = divmod(index, posterior.num_particles)
     value = _value(posterior, run, particle)
     text = value if posterior.has_texts else None
     numbers = {name: float(scores[name][run, particle]) if name in scores else math.nan for name in _NUMBERS}
     return Particle(run, particle, value, text, **numbers)
+
+
+def _why_unknown(posterior: Posterior, by: Score) -> str:
+    if by == "lp" and not bool(posterior.log_likelihood.isnan().all()):
+        return "a latent site has no density (its distribution has no log_prob), so the sum of all is not known."
+    return "the search did not ask for it. It has `decision(fn)`."
 
 
 def _value(posterior: Posterior, run: int, particle: int) -> Any:

@@ -44,10 +44,12 @@ def chain_posterior(
         return torch.stack([getattr(sweep, attribute)[index] for sweep in sweeps], 1)
 
     names = dict.fromkeys(name for sweep in sweeps for name in sweep.samples)
-    samples = {}
+    samples, missing = {}, {}
     for name in names:
         values = [sweep.samples.get(name) for sweep in sweeps]
         samples[name] = stack_ragged(values)[:, index].transpose(0, 1)
+        if any(value is None for value in values):
+            missing[name] = torch.tensor([value is None for value in values]).expand(shape)
     return Posterior(
         samples=samples,
         returns=stack_structures([sweep.returns[run] for run in runs for sweep in sweeps], shape),
@@ -59,5 +61,6 @@ def chain_posterior(
         observed=sweeps[-1].observed,
         cost=cost,
         settings=settings,
+        missing=missing,
         chains=MarkovChains(stacked("lowest_ess").numpy(), stacked("resamplings").numpy(), tempering),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
@@ -33,6 +33,7 @@ class ParticleRun:
         observed: observed values by site.
         step_tokens: what each slot wrote before each step, int64 `[R, N, L]`, and what decodes it, if it is text.
         failure: that of the reward that ended the run; all else is what there was before it. None if none did.
+        missing: which particles did not meet a site, bool `[R, N]` by name, of those sites that some particle lacks.
     """
 
     population: Population
@@ -42,6 +43,7 @@ class ParticleRun:
     observed: dict[str, Tensor]
     step_tokens: tuple[list[Tensor], Callable[[list[int]], str]] | None = None
     failure: RewardError | None = None
+    missing: dict[str, Tensor] = field(default_factory=dict)
 
     def step_texts(self, history: StepHistory) -> StepTexts | None:
         """What each slot of the runs in `history` wrote at each step."""

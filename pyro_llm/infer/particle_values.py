@@ -26,10 +26,18 @@ def particle_value(value: Any, run: int, particle: int, shape: tuple[int, int]) 
     return gather_particles(value, lambda tensor: tensor[run, particle], shape)
 
 
-def particle_values(value: Any, shape: tuple[int, int], fn: Callable[[Any], Any] | None = None) -> list[list[Hashable]]:
-    """`fn` of each particle's part of a structure, tensors of results turned into numbers and tuples."""
+def particle_values(
+    value: Any, shape: tuple[int, int], fn: Callable[[Any], Any] | None = None, missing: Tensor | None = None
+) -> list[list[Hashable]]:
+    """`fn` of each particle's part of a structure, tensors of results turned into numbers and tuples.
+
+    None, without a call, for particles that are `missing`, bool `[R, N]`.
+    """
+    lacks = None if missing is None else missing.tolist()
 
     def result(run: int, particle: int) -> Hashable:
+        if lacks is not None and lacks[run][particle]:
+            return None
         part = particle_value(value, run, particle, shape)
         return hashable(part if fn is None else fn(part))
 
@@ -55,7 +63,8 @@ def values_of(
     if source is None:
         posterior.written  # noqa: B018 - raises
     with explained_reading(source, fn):
-        return particle_values(source, (posterior.num_runs, posterior.num_particles), fn)
+        missing = None if of is None else posterior.missing.get(of)
+        return particle_values(source, (posterior.num_runs, posterior.num_particles), fn, missing)
 
 
 def check_function(fn: Any, sites: Collection[str]) -> None:

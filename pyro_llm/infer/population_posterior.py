@@ -45,6 +45,9 @@ def population_posterior(
             for slot in range(size)
         ]
 
+    def lacking(name: str) -> Tensor:
+        return torch.tensor([name not in particles.samples for particles in kept]).repeat_interleave(torch.tensor(sizes))
+
     names = dict.fromkeys(name for particles in kept for name in particles.samples)
     returns = [
         particles.returns[chain * size + slot]
@@ -68,6 +71,7 @@ def population_posterior(
         observed=sweeps[-1].observed,
         cost=cost,
         settings=settings,
+        missing={name: lacks.expand(num_chains, total) for name in names if bool((lacks := lacking(name)).any())},
         chains=MarkovChains(
             of_sweep("lowest_ess"), of_sweep("resamplings"), iterations=np.repeat(np.arange(len(kept)), sizes)
         ),

@@ -58,6 +58,8 @@ class Posterior(Weighted):
         settings: the algorithm's name under `"algorithm"`, its options, seeds, versions.
         chains: what Markov chains recorded at each draw; None for weighted particles.
         searched: what a search scored the particles by, and decides by; None for particles that have weights.
+        missing: which particles did not meet a latent site, so that its value is padding (NaN, -1 in integers): bool
+            `[R, N]` by name, of those sites that some particle lacks.
 
     Examples:
         >>> import math, pyro, pyro.distributions as dist
@@ -92,6 +94,7 @@ class Posterior(Weighted):
         chains: MarkovChains | None = None,
         not_saved: str | None = None,
         searched: Searched | None = None,
+        missing: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__(log_weights, log_evidence, log_prior.shape, searched)
         shape = self._shape
@@ -109,6 +112,7 @@ class Posterior(Weighted):
         self.settings = settings
         self.chains = chains
         self.not_saved = not_saved
+        self.missing = missing or {}
         self._written = written
 
     @property
@@ -177,8 +181,8 @@ class Posterior(Weighted):
             fn: maps a particle's text (its return value where there are no texts, its value at site `of` where that
                 is named) to something hashable; called once for each distinct text. Where plates give a particle
                 several texts, their tuple. Default: the value itself.
-            of: a latent site to look at instead. Particles executed one by one may lack it: their value is then None
-                where the site is real, -1 where it is whole.
+            of: a latent site to look at instead. Particles executed one by one, and iterations of a Markov chain, may
+                lack it: their value is then None, and `fn` is not called.
 
         Returns:
             Probabilities by value, the highest first, with their standard errors over runs (see `Marginal`).
@@ -229,7 +233,7 @@ class Posterior(Weighted):
 
         Raises:
             AllParticlesDeadError: no run has positive evidence.
-            NoScoresError: the search has not asked for what `by` says.
+            NoScoresError: the search has not asked for what `by` says, or a latent site without density is in it.
             ValueError: `by` names no score, or no particle of positive weight fulfils `where`.
         """
         return best_particle(self, by, where)

@@ -39,4 +39,5 @@ def resampled(posterior: Posterior, num_particles: int, generator: torch.Generat
         settings={**posterior.settings, "resampled_from": {"runs": shape[0], "particles": shape[1]}},
         written=posterior.written.take(drawn.numpy()) if posterior.has_texts else None,
         not_saved=posterior.not_saved,
+        missing={name: gather(lacks) for name, lacks in posterior.missing.items()},
     )

@@ -136,6 +136,7 @@ def _collect(particles: list[ScalarMessenger], population: Population) -> Partic
     shape = population.num_runs, population.num_particles
     by_particle = [{site.name: site for site in particle.record.sites} for particle in particles]
     samples: dict[str, Tensor] = {}
+    missing: dict[str, Tensor] = {}
     observed: dict[str, Tensor] = {}
     for sites in by_particle:
         for name, site in sites.items():
@@ -145,6 +146,8 @@ def _collect(particles: list[ScalarMessenger], population: Population) -> Partic
                 site.check_unchanged()
                 values = [other[name].value if name in other else None for other in by_particle]
                 samples[name] = stack_ragged(values).unflatten(0, shape)
+                if any(value is None for value in values):
+                    missing[name] = torch.tensor([value is None for value in values]).reshape(shape)
             elif site.kind == "observed" and site.value.numel():
                 observed[name] = site.value
     returned = [particle.returned for particle in particles]
@@ -156,4 +159,5 @@ def _collect(particles: list[ScalarMessenger], population: Population) -> Partic
         returns=None if unended else stack_structures(returned, shape),
         log_prior=torch.tensor([particle.log_prior for particle in particles], dtype=torch.float64).reshape(shape),
         observed=observed,
+        missing=missing,
     )

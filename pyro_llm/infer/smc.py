@@ -86,7 +86,8 @@ class SMC(Algorithm):
             folded by then, of all particles, and its evidence theirs; texts are as long as they were. See `Budget`.
 
     A run that has degenerated gives an `UnhealthyRunWarning` while it goes on: after five steps and more, none of which
-    has told any particle from another, or all particles descend from one, or half of the steps are cut off.
+    has told any particle from another (after twenty, if all were accepted for certain), or all particles descend from
+    one, or half of the steps are cut off.
 
     Raises:
         OptionError: an option has a value that it cannot have.
@@ -218,6 +219,7 @@ class SMC(Algorithm):
                 texts=result.step_texts(history),
             ),
             observed=result.observed,
+            missing=result.missing,
             cost=run.cost,
             settings=self._reported(run),
         )

@@ -72,3 +72,16 @@ def test_numbers():
     assert with_error(0.25, float("nan")) == "0.250"
     assert with_error(0.25, 0.1234) == "0.250 ± 0.123"
     assert shorten("  a   b ") == "a b"
+
+
+def test_swaps_that_were_not_tried_are_so_called():
+    import pyro
+    import pyro.distributions as dist
+
+    from pyro_llm.infer import ParallelTempering
+
+    model = lambda: pyro.sample("x", dist.Normal(0.0, 1.0))  # noqa: E731
+    pyro.set_rng_seed(0)
+    posterior = ParallelTempering(model, 2, 1, num_rungs=3, warmup=0, progress=False).run()
+    assert np.isnan(posterior.chains.tempering.swap_rates).any()
+    assert "untried" in repr(posterior) and "nan" not in repr(posterior)

@@ -9,7 +9,7 @@ import torch
 from pyro_llm.answers import answer
 from pyro_llm.budget import Budget
 from pyro_llm.distributions import LLM
-from pyro_llm.errors import NoChainsError, NoTextError, OptionError
+from pyro_llm.errors import NoChainsError, NoScoresError, NoTextError, OptionError
 from pyro_llm.infer import SMC, AdaptiveTempering, BeamSearch, ParallelTempering, ParticleGibbs
 from pyro_llm.lm import TableLM
 
@@ -71,3 +71,27 @@ def test_what_is_no_integer(wrong):
     ):
         with pytest.raises(OptionError, match="give an integer of at least"):
             make()
+
+
+class Undensed(dist.Normal):
+    """A distribution that can only be sampled."""
+
+    def log_prob(self, value):
+        raise NotImplementedError
+
+
+def test_a_joint_density_that_is_not_known_is_told():
+    def model():
+        x = pyro.sample("x", Undensed(0.0, 1.0))
+        pyro.sample("y", dist.Normal(x, 1.0), obs=torch.tensor(1.0))
+
+    posterior = SMC(model, 4, progress=False).run()
+    assert posterior.best().log_likelihood == posterior.log_likelihood.max()
+    with pytest.raises(NoScoresError, match="a latent site has no density"):
+        posterior.best(by="lp")
+
+
+def test_a_particle_of_unknown_score_is_not_the_best():
+    posterior = SMC(lambda: pyro.sample("x", dist.Normal(0.0, 1.0)), 4, progress=False).run()
+    posterior.log_prior[0, 2] = float("nan")
+    assert posterior.best(by="lp").lp == posterior.lp[posterior.lp.isfinite()].max()

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyro_llm.diagnostics.agreement import convergence, known, r_hat_threshold
+from pyro_llm.diagnostics.agreement import MIN_DRAWS, MIN_RUNS, convergence, known, r_hat_threshold
 from pyro_llm.diagnostics.examine.examination import Examination
 from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 
 
 def examine_chains(case: Examination) -> None:
-    """Findings `few-draws`, `one-chain`, `chains-disagree`, `slow-chains`, `no-swaps` and `no-round-trips`."""
+    """Findings `few-draws`, `one-chain`, `few-chains`, `short-chains`, `chains-disagree`, `slow-chains`, `no-swaps` and `no-round-trips`."""
     chains = case.posterior.chains
     if chains is None:
         return
     _lengths(case, chains)
-    _mixing(case)
+    _mixing(case, chains)
     if chains.tempering is not None:
         _ladder(case, chains.tempering)
 
 
 def _lengths(case: Examination, chains: MarkovChains) -> None:
     posterior, least = case.posterior, case.thresholds.draws
-    # A sweep that keeps its whole population makes one draw of it.
-    each = posterior.num_particles if chains.iterations is None else len(np.unique(chains.iterations))
+    each = _draws_by_chain(case, chains)
     total = case.figures["draws"] = posterior.num_runs * each
     if total < least:
         case.find(
@@ -34,13 +33,30 @@ def _lengths(case: Examination, chains: MarkovChains) -> None:
         )  # fmt: skip
     if posterior.num_runs == 1:
         case.find(
-            "one-chain", "note", 1, 4,
+            "one-chain", "note", 1, MIN_RUNS,
             "A single chain gives no check of convergence: R-hat compares four or more.",
             "Take num_chains=4.",
         )  # fmt: skip
+    elif posterior.num_runs < MIN_RUNS:
+        case.find(
+            "few-chains", "note", posterior.num_runs, MIN_RUNS,
+            f"Whether the {posterior.num_runs} chains have converged was not looked at: R-hat compares four or more.",
+            "Take num_chains=4.",
+        )  # fmt: skip
+    elif each < MIN_DRAWS and total >= least:
+        case.find(
+            "short-chains", "note", each, MIN_DRAWS,
+            f"Whether the chains have converged was not looked at: R-hat compares four draws or more, not {each}.",
+            "Take more iterations.",
+        )  # fmt: skip
 
 
-def _mixing(case: Examination) -> None:
+def _draws_by_chain(case: Examination, chains: MarkovChains) -> int:
+    """A sweep that keeps its whole population makes one draw of it."""
+    return case.posterior.num_particles if chains.iterations is None else len(np.unique(chains.iterations))
+
+
+def _mixing(case: Examination, chains: MarkovChains) -> None:
     posterior, thresholds = case.posterior, case.thresholds
     found = known(convergence(posterior, case.functionals))
     for name, value in found.items():
@@ -50,19 +66,21 @@ def _mixing(case: Examination) -> None:
         return
     worst = max(found, key=lambda name: found[name].r_hat)
     r_hat = found[worst].r_hat
-    at_most = r_hat_threshold(2 * posterior.num_runs, posterior.num_particles / 2, thresholds.r_hat)
+    each = _draws_by_chain(case, chains)
+    at_most = r_hat_threshold(2 * posterior.num_runs, each // 2, thresholds.r_hat, len(found))
     advice = "Take more iterations, more particles, ancestor_sampling=True, or ParallelTempering."
     if r_hat > at_most:
         case.find(
             "chains-disagree", "serious" if r_hat > 1.5 else "warning", r_hat, at_most,
-            f"The chains disagree about {worst}: R-hat is {r_hat:.2f}, and {posterior.num_particles} independent draws "
-            f"of each would keep it below {at_most:.2f}.", advice,
+            f"The chains disagree about {worst}: R-hat is {r_hat:.2f}, and {each} independent "
+            f"{'draws' if chains.iterations is None else 'sweeps'} of each would keep it below {at_most:.2f}.", advice,
         )  # fmt: skip
     slowest = min(found, key=lambda name: found[name].ess)
     if found[slowest].ess < thresholds.chain_ess:
+        draws, worth = ("draws", "ones") if chains.iterations is None else ("populations", "draws")
         case.find(
             "slow-chains", "warning", found[slowest].ess, thresholds.chain_ess,
-            f"The draws of all chains are worth {found[slowest].ess:.0f} independent ones, for {slowest}.", advice,
+            f"The {draws} of all chains are worth {found[slowest].ess:.0f} independent {worth}, for {slowest}.", advice,
         )  # fmt: skip
 
 

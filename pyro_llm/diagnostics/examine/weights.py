@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pyro_llm.diagnostics.agreement import convergence, known, r_hat_threshold
+from pyro_llm.diagnostics.agreement import convergence, known, r_hat_threshold_of_runs
 from pyro_llm.diagnostics.display import no_error_bars
 from pyro_llm.diagnostics.examine.examination import Examination
 from pyro_llm.diagnostics.pareto import pareto_k, pareto_k_threshold
@@ -30,7 +30,7 @@ def _sample_sizes(case: Examination) -> None:
     if total < least:
         case.find(
             "few-particles", "serious", total, least,
-            f"There are {total} particle{'s' if total > 1 else ''} in all: a handful of texts is no distribution, and "
+            f"There {'are' if total > 1 else 'is'} {total} particle{'s' if total > 1 else ''} in all: a handful of texts is no distribution, and "
             "resampling soon makes them copies of one.",
             "Take more particles: 32 to start with, num_particles=32.",
         )  # fmt: skip
@@ -95,7 +95,7 @@ def _agreement(case: Examination) -> None:
         case.figures[f"R-hat of {name} over runs"] = value.r_hat
         case.figures[f"ESS of {name} over runs"] = value.ess
     worst = max(found, key=lambda name: found[name].r_hat)
-    r_hat, at_most = found[worst].r_hat, r_hat_threshold(int(case.alive.sum()), case.thresholds.ess)
+    r_hat, at_most = found[worst].r_hat, r_hat_threshold_of_runs(int(case.alive.sum()), case.thresholds.ess)
     if r_hat > at_most and not case.posterior.stats.num_exchanges:
         case.find(
             "runs-disagree", "warning", r_hat, at_most,
