@@ -46,7 +46,8 @@ def population_posterior(
         ]
 
     def lacking(name: str) -> Tensor:
-        return torch.tensor([name not in particles.samples for particles in kept]).repeat_interleave(torch.tensor(sizes))
+        by_sweep = torch.tensor([name not in particles.samples for particles in kept])
+        return by_sweep.repeat_interleave(torch.tensor(sizes))
 
     names = dict.fromkeys(name for particles in kept for name in particles.samples)
     returns = [

@@ -10,7 +10,10 @@ from pyro_llm.infer.markov_chains import MarkovChains, Tempering
 
 
 def examine_chains(case: Examination) -> None:
-    """Findings `few-draws`, `one-chain`, `few-chains`, `short-chains`, `chains-disagree`, `slow-chains`, `no-swaps` and `no-round-trips`."""
+    """Findings of lengths (`few-draws`, `one-chain`, `few-chains`, `short-chains`), of mixing and of the ladder.
+
+    The latter are `chains-disagree` and `slow-chains`, `no-swaps` and `no-round-trips`.
+    """
     chains = case.posterior.chains
     if chains is None:
         return

@@ -30,8 +30,8 @@ def _sample_sizes(case: Examination) -> None:
     if total < least:
         case.find(
             "few-particles", "serious", total, least,
-            f"There {'are' if total > 1 else 'is'} {total} particle{'s' if total > 1 else ''} in all: a handful of texts is no distribution, and "
-            "resampling soon makes them copies of one.",
+            f"There {'are' if total > 1 else 'is'} {total} particle{'s' if total > 1 else ''} in all: a handful of "
+            "texts is no distribution, and resampling soon makes them copies of one.",
             "Take more particles: 32 to start with, num_particles=32.",
         )  # fmt: skip
     ess = case.figures["ess"] = float(1 / np.square(case.shares).sum())
