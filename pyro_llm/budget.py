@@ -29,7 +29,7 @@ class Budget:
 
     Args:
         generations: texts begun; see `Cost`.
-        lm_tokens: tokens that language models read or wrote, each once: `Cost.lm_tokens`.
+        lm_tokens: tokens that language models read or wrote: `Cost.lm_tokens`.
         lm_tokens_sampled: tokens drawn from language models.
         lm_tokens_forwarded: tokens that went through language models.
         reward_tokens: tokens that went through reward models.

@@ -21,8 +21,8 @@ _Name = Literal["lm_input", "lm_output", "reward_input", "hour"]
 class Prices:
     """Hosted prices for a million tokens, or what an hour of one's own machine costs; any of them, added up.
 
-    A language model's input is what it read without having written it (`Cost.lm_tokens_read`), each token once, as a
-    host bills that keeps prefixes; its output is what was sampled.
+    A language model's input is what it read without having written it (`Cost.lm_tokens_read`), a prompt once for all
+    texts that begin with it, as a host bills that keeps prefixes; its output is what was sampled.
 
     Args:
         lm_input: dollars for a million tokens that language models read.
@@ -36,7 +36,7 @@ class Prices:
     Examples:
         >>> from pyro_llm.run_scope import Cost
         >>> prices = Prices(lm_input=0.1, lm_output=0.4, reward_input=0.1)
-        >>> prices.dollars(Cost(lm_tokens_forwarded=3_000_000, lm_tokens_sampled=2_000_000, reward_tokens=4_000_000))
+        >>> prices.dollars(Cost(lm_tokens_read=1_000_000, lm_tokens_sampled=2_000_000, reward_tokens=4_000_000))
         1.3
         >>> Prices(hour=1.8).dollars(Cost(seconds=200))
         0.1

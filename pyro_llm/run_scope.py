@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyro_llm.budget import Budget
 
@@ -29,6 +29,8 @@ class Cost:
             particle Gibbs but the first, one less in each chain, as the reference is not written anew.
         lm_calls: forward passes of language models that served this run, and maybe others beside it.
         lm_tokens_forwarded: tokens that went through a language model, prompt included, padding not.
+        lm_tokens_read: those of them that the language model read without having drawn them in this run: the prompt,
+            text that is given, and whatever is read once more, such as texts of its own that it had forgotten.
         lm_tokens_sampled: tokens drawn from a language model.
         steps_sampled: steps drawn from `LLM` sites that have a stop string.
         steps_truncated: those of them that reached `max_tokens` before they had ended.
@@ -50,6 +52,7 @@ class Cost:
 
     lm_calls: int = 0
     lm_tokens_forwarded: int = 0
+    lm_tokens_read: int = 0
     lm_tokens_sampled: int = 0
     steps_sampled: int = 0
     steps_truncated: int = 0
@@ -60,14 +63,23 @@ class Cost:
     peak_device_bytes: int = 0
     generations: int = 0
 
-    @property
-    def lm_tokens_read(self) -> int:
-        """Tokens that language models read without having written them: forwarded, but not sampled."""
-        return max(self.lm_tokens_forwarded - self.lm_tokens_sampled, 0)
+    @classmethod
+    def restored(cls, numbers: Mapping[str, Any]) -> Cost:
+        """The cost that was stored as these numbers.
+
+        Where tokens read were not counted yet, they are those forwarded beyond those sampled: less than were read, by
+        one for each text that ended with EOS, which is sampled and not forwarded.
+
+        Example:
+            >>> Cost.restored({"lm_tokens_forwarded": 30, "lm_tokens_sampled": 12}).lm_tokens_read
+            18
+        """
+        beyond = max(numbers.get("lm_tokens_forwarded", 0) - numbers.get("lm_tokens_sampled", 0), 0)
+        return cls(**{"lm_tokens_read": beyond, **numbers})
 
     @property
     def lm_tokens(self) -> int:
-        """Tokens that language models read or wrote, each once."""
+        """Tokens that language models read or wrote: `lm_tokens_read` and `lm_tokens_sampled`."""
         return self.lm_tokens_read + self.lm_tokens_sampled
 
     def __add__(self, other: Cost) -> Cost:
@@ -109,8 +121,8 @@ class RunScope:
         began: when, by the clock that measures `seconds`.
         passes_on: where several runs have work done together, in a scope of its own: claims what is claimed here, given
             as what has been spent here and what is to be, from those runs.
-        kept_from_reward: within `charged_to_reward`, the language model's calls and tokens before that are not the
-            reward's.
+        kept_from_reward: within `charged_to_reward`, the language model's calls, tokens forwarded and tokens read
+            before that, which are not the reward's.
     """
 
     budget: Budget | None = None
@@ -121,7 +133,7 @@ class RunScope:
     key: object = field(default_factory=object, repr=False)
     began: float = field(default_factory=time.perf_counter, repr=False)
     passes_on: Callable[[Cost], None] | None = field(default=None, repr=False)
-    kept_from_reward: tuple[int, int] | None = field(default=None, repr=False)
+    kept_from_reward: tuple[int, int, int] | None = field(default=None, repr=False)
     _resources: dict[int, tuple[object, object]] = field(default_factory=dict, repr=False)
     _held: dict[int, int] = field(default_factory=dict, repr=False)
 
@@ -170,14 +182,10 @@ class RunScope:
         spent.update(amounts)
         spent["seconds"] = time.perf_counter() - self.began  # type: ignore[assignment]
         if self.kept_from_reward is not None:
-            for own, reward, kept in zip(
-                ("lm_calls", "lm_tokens_forwarded"),
-                ("reward_calls", "reward_tokens"),
-                self.kept_from_reward,
-                strict=True,
-            ):
-                spent[reward] += spent[own] - kept
-                spent[own] = kept
+            calls, tokens, read = self.kept_from_reward
+            spent["reward_calls"] += spent["lm_calls"] - calls
+            spent["reward_tokens"] += spent["lm_tokens_forwarded"] - tokens
+            spent["lm_calls"], spent["lm_tokens_forwarded"], spent["lm_tokens_read"] = calls, tokens, read
         return Cost(**spent)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_prices_that_make_all_free():
 
 
 def test_dollars():
-    cost = Cost(lm_tokens_forwarded=130, lm_tokens_sampled=100, reward_tokens=60, seconds=7200)
+    cost = Cost(lm_tokens_forwarded=110, lm_tokens_read=30, lm_tokens_sampled=100, reward_tokens=60, seconds=7200)
     assert CHEAP.dollars(cost) == pytest.approx((30 * 1.0 + 100 * 4.0 + 60 * 0.5) / 1e6)
     assert Prices(hour=2.5).dollars(cost) == pytest.approx(5.0)
     assert Prices(reward_input=1.0, hour=1.0).dollars(cost) == pytest.approx(2.0 + 60e-6)
@@ -82,21 +83,33 @@ def test_files_without_prices(content, tmp_path):
 
 def test_costs_add_up():
     one = Cost(
-        lm_calls=1, lm_tokens_forwarded=20, lm_tokens_sampled=12, seconds=0.5, peak_memory_bytes=7, generations=4
-    )
-    other = Cost(lm_calls=2, lm_tokens_forwarded=5, reward_tokens=3, seconds=1.0, peak_memory_bytes=9, generations=3)
+        lm_calls=1, lm_tokens_forwarded=20, lm_tokens_read=9, lm_tokens_sampled=12, seconds=0.5, peak_memory_bytes=7,
+        generations=4,
+    )  # fmt: skip
+    other = Cost(
+        lm_calls=2, lm_tokens_forwarded=5, lm_tokens_read=5, reward_tokens=3, seconds=1.0, peak_memory_bytes=9,
+        generations=3,
+    )  # fmt: skip
     total = sum([one, other])
     assert total == Cost(
-        lm_calls=3, lm_tokens_forwarded=25, lm_tokens_sampled=12, reward_tokens=3, seconds=1.5, peak_memory_bytes=9,
-        generations=7,
+        lm_calls=3, lm_tokens_forwarded=25, lm_tokens_read=14, lm_tokens_sampled=12, reward_tokens=3, seconds=1.5,
+        peak_memory_bytes=9, generations=7,
     )  # fmt: skip
-    assert (total.lm_tokens_read, total.lm_tokens) == (13, 25)
+    assert (total.lm_tokens_read, total.lm_tokens) == (14, 26)
     with pytest.raises(TypeError):
         one + 1
 
 
-def test_tokens_that_were_sampled_and_not_read_are_tokens():
-    assert Cost(lm_tokens_forwarded=3, lm_tokens_sampled=5).lm_tokens == 5
+def test_tokens_that_were_sampled_and_not_forwarded_are_tokens():
+    assert Cost(lm_tokens_forwarded=3, lm_tokens_read=2, lm_tokens_sampled=5).lm_tokens == 7
+
+
+def test_costs_that_were_stored():
+    cost = Cost(lm_tokens_forwarded=20, lm_tokens_read=9, lm_tokens_sampled=12, seconds=0.5)
+    assert Cost.restored(asdict(cost)) == cost
+    old = {"lm_tokens_forwarded": 20, "lm_tokens_sampled": 12, "seconds": 0.5}  # before tokens read were counted
+    assert Cost.restored(old) == replace(cost, lm_tokens_read=8)
+    assert Cost.restored({**old, "lm_tokens_sampled": 30}).lm_tokens_read == 0
 
 
 def test_claims():

@@ -133,7 +133,7 @@ def _posterior(tree: xr.DataTree) -> Posterior:
         log_likelihood=statistic("log_likelihood"),
         stats=_step_stats(tree["smc"].dataset),
         observed=_sites(tree["observed_data"].dataset) if "observed_data" in tree.children else {},
-        cost=Cost(**json.loads(tree.attrs["cost"])),
+        cost=Cost.restored(json.loads(tree.attrs["cost"])),
         settings=json.loads(tree.attrs["settings"]),
         written=written,
         chains=_chains(tree),

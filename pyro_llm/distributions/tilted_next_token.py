@@ -115,6 +115,9 @@ def _draw_tilted(
                 (part.writing,), tilted.logsumexp(-1)
             )
         current_cost().lm_tokens_sampled += len(prefix)
+        if hasattr(batch[0].session, "note_drawn"):
+            drawn = torch.cat([part.tokens[part.writing, 0] for part in batch])
+            batch[0].session.note_drawn(prefix, drawn)
 
     values = draw_together(distributions, batch_shapes, draw_batch, greedy)
     slot = 0

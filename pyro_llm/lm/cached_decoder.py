@@ -12,8 +12,9 @@ from pyro_llm.lm.cached_model import CachedModel
 from pyro_llm.lm.language_model import Prefix
 from pyro_llm.lm.memory import Memory, RowSize
 from pyro_llm.lm.prefix_cache import Contents, PrefixCache
+from pyro_llm.lm.prefixes import joined
 from pyro_llm.lm.state import PAD
-from pyro_llm.lm.stored_batch import Place, StoredBatch, logits_at, take
+from pyro_llm.lm.stored_batch import Key, Place, StoredBatch, logits_at, take
 from pyro_llm.run_scope import claim, current_cost
 
 
@@ -24,6 +25,7 @@ class CachedDecoder:
         self._model = model
         self.memory = memory
         self._cache = memory.watch(PrefixCache())
+        self._drawn: set[Key] = set()  # texts whose last token has been drawn, and not read since
 
     def pending(self, starts: Sequence[Place]) -> Tensor:
         """Logits of the next token; see `Decoder`."""
@@ -74,6 +76,8 @@ class CachedDecoder:
     def _store(
         self, contents: Contents, branches: CachedBranches, begun: Sequence[int], kept: Sequence[bool], step: object
     ) -> StoredBatch:
+        if self._drawn:
+            self._drawn -= contents.keys_from(begun)
         index = {contents.key(row): row for row in range(len(kept)) if kept[row]}
         batch = StoredBatch.of_rows(branches.rows, branches.logits, index, list(contents.lengths))
         if not self._model.recurrent:
@@ -83,6 +87,19 @@ class CachedDecoder:
             self._cache.add(batch, step)
             self.memory.forget_oldest()
         return batch
+
+    def note_drawn(self, text: Prefix) -> None:
+        """Note what has been drawn from pending logits; see `Decoder`."""
+        stored = {key for batch in self._cache.batches() for key in batch.index}
+        self._drawn |= set(Contents(text).keys()) - stored
+
+    def drawn(self, prefix: Prefix, continuation: Tensor) -> int:
+        """How much of a continuation is so; see `Decoder`."""
+        if not self._drawn:
+            return 0
+        contents = Contents(joined(prefix, continuation))
+        begun = [contents.prompt_length + length for length in prefix.lengths.tolist()]
+        return len(self._drawn & contents.keys_from(begun))
 
     def unread(self, prefix: Prefix) -> tuple[Prefix, Tensor]:
         """Rows that are not stored; see `Decoder`."""
@@ -136,20 +153,24 @@ class CachedDecoder:
     def _read_on(self, contents: Contents, begun: dict[int, Place], tokens: Tensor) -> dict[bytes, Place]:
         """Read tokens that follow stored texts, in one pass; returns where the rows are."""
         starts = list(begun.values())
-        read = int((tokens != PAD).sum())
-        claim(lm_tokens_forwarded=read)
+        forwarded = int((tokens != PAD).sum())
+        drawn = self._drawn & contents.keys_from([start.length for start in starts]) if self._drawn else ()
+        read = forwarded - len(drawn)
+        claim(lm_tokens_forwarded=forwarded, lm_tokens_read=read)
         branches = self.fork(starts, room=tokens.shape[-1])
         branches.read(tokens)
-        current_cost().lm_tokens_forwarded += read
+        current_cost().lm_tokens_forwarded += forwarded
+        current_cost().lm_tokens_read += read
         kept = [True] * len(starts)
         batch = self._store(contents, branches, [start.length for start in starts], kept, step=object())
-        return {key: Place(batch, row) for row, key in enumerate(contents.keys())}
+        return {key: Place(batch, row, key, self._cache) for row, key in enumerate(contents.keys())}
 
     def _read_prompt(self, prefix: Prefix, contents: Contents) -> Place:
-        claim(lm_tokens_forwarded=contents.prompt_length)
+        claim(lm_tokens_forwarded=contents.prompt_length, lm_tokens_read=contents.prompt_length)
         branches = CachedBranches(self._model, self._model.empty(1, prefix.prompt_tokens.device), None)
         branches.read(prefix.prompt_tokens.unsqueeze(0))
         current_cost().lm_tokens_forwarded += contents.prompt_length
+        current_cost().lm_tokens_read += contents.prompt_length
         key = contents.key(0, contents.prompt_length)
         if self._model.row_size is None:
             self._model.row_size = RowSize.of(branches.rows, branches.logits)

@@ -123,6 +123,14 @@ class Decoder(Protocol[AnyBranches]):
         """
         ...
 
+    def note_drawn(self, text: Prefix) -> None:
+        """Note that the last token of each row has been drawn from pending logits, and was not read since."""
+        ...
+
+    def drawn(self, prefix: Prefix, continuation: Tensor) -> int:
+        """How many tokens of a continuation that comes to be read were noted so, and not read since."""
+        ...
+
     def row_bytes(self, prefix: Prefix, more: int) -> int:
         """Bytes that the longest of these rows will take, with `more` tokens drawn; 0 where nothing is kept."""
         ...

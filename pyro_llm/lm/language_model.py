@@ -69,7 +69,8 @@ class Continuation:
 class Session(Protocol):
     """What a language model remembers during one run (a KV cache, say), addressed by the content of rows.
 
-    A session may have `statistics` too (see `TokenSession`), for rewards that read the laws of tokens.
+    A session may have `statistics` too (see `TokenSession`), for rewards that read the laws of tokens, and
+    `note_drawn`, for its count of what it has read.
     """
 
     def sample(self, prefix: Prefix, decoding: Decoding, key: SamplingKey) -> Continuation:

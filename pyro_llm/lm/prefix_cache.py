@@ -52,6 +52,14 @@ class Contents:
         """The key of each row."""
         return [self.key(row) for row in range(len(self.lengths))]
 
+    def keys_from(self, begun: Sequence[int]) -> set[Key]:
+        """The keys of the beginnings of the rows that are longer than so many tokens each, prompt included."""
+        return {
+            self.key(row, length)
+            for row, begin in enumerate(begun)
+            for length in range(begin + 1, self.lengths[row] + 1)
+        }
+
 
 @dataclass(eq=False)
 class _Step:

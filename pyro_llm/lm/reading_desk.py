@@ -141,9 +141,12 @@ class ReadingDesk:
         starts = [
             start for group in groups for start in group.request.context.run(group.request.decoder.starts, group.prefix)
         ]
-        read = [int((group.continuation != PAD).sum() - group.closed.sum()) for group in groups]
-        for group, count in zip(groups, read, strict=True):
-            group.request.scope.claim(lm_tokens_forwarded=count)
+        counts = []
+        for group in groups:
+            forwarded = int((group.continuation != PAD).sum() - group.closed.sum())
+            read = forwarded - group.request.decoder.drawn(group.prefix, group.continuation)
+            group.request.scope.claim(lm_tokens_forwarded=forwarded, lm_tokens_read=read)
+            counts.append((forwarded, read))
         width = max(group.continuation.shape[-1] for group in groups)
         tokens = torch.cat(
             [pad(part, (0, width - part.shape[-1]), value=PAD) for g in groups for part in [g.continuation]]
@@ -158,7 +161,7 @@ class ReadingDesk:
             else:
                 branches.read(tokens)
         begin, held = 0, branches.kv_bytes()
-        for group, count in zip(groups, read, strict=True):
+        for group, (forwarded, read) in zip(groups, counts, strict=True):
             request, end = group.request, begin + len(group.rows)
             part = branches.select(range(begin, end), room=0)
             text, begun = joined(group.prefix, group.continuation), group.prefix.lengths.tolist()
@@ -166,7 +169,8 @@ class ReadingDesk:
             request.context.run(request.decoder.keep, text, part, begun, ~group.closed, request.step)
             request.note_held(0)
             request.values[group.rows] = values[begin:end, : group.continuation.shape[-1]]
-            request.scope.cost.lm_tokens_forwarded += count
+            request.scope.cost.lm_tokens_forwarded += forwarded
+            request.scope.cost.lm_tokens_read += read
             begin = end
 
     def _of_logits(self, logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_llm.lm.decoder import LogProbs
 from pyro_llm.lm.language_model import Prefix
 from pyro_llm.lm.memory import Memory
+from pyro_llm.lm.prefixes import joined
 from pyro_llm.lm.state import PAD
 from pyro_llm.run_scope import claim, current_cost
 
@@ -62,6 +63,7 @@ class TableDecoder:
     def __init__(self, tree: PrefixTree) -> None:
         self._tree = tree
         self._read: set[int] = set()
+        self._drawn: set[int] = set()  # and not read since
         self.memory = Memory(None, torch.device("cpu"))
 
     def starts(self, prefix: Prefix) -> list[int]:
@@ -70,10 +72,12 @@ class TableDecoder:
         unread = met - self._read
         if unread:
             tokens = len(unread - {self._tree.root})
-            claim(lm_calls=1, lm_tokens_forwarded=tokens)
+            read = tokens - len(unread & self._drawn)
+            claim(lm_calls=1, lm_tokens_forwarded=tokens, lm_tokens_read=read)
             current_cost().lm_calls += 1
             current_cost().lm_tokens_forwarded += tokens
-            self._read |= unread
+            current_cost().lm_tokens_read += read
+            self._note_read(unread)
         return nodes.tolist()
 
     def pending(self, starts: Sequence[int]) -> Tensor:
@@ -97,7 +101,21 @@ class TableDecoder:
 
     def keep(self, prefix: Prefix, branches: TableBranches, begun: Sequence[int], kept: Tensor, step: object) -> None:
         """Note what has been read: the tree remembers; see `Decoder`."""
-        self._read |= self._path(prefix)[1]
+        self._note_read(self._path(prefix)[1])
+
+    def _note_read(self, nodes: set[int]) -> None:
+        self._read |= nodes
+        self._drawn -= nodes
+
+    def note_drawn(self, text: Prefix) -> None:
+        """Note what has been drawn from pending logits; see `Decoder`."""
+        self._drawn |= set(self._path(text)[0].tolist()) - self._read
+
+    def drawn(self, prefix: Prefix, continuation: Tensor) -> int:
+        """How much of a continuation is so; see `Decoder`."""
+        if not self._drawn:
+            return 0
+        return len(self._drawn & (self._path(joined(prefix, continuation))[1] - self._path(prefix)[1]))
 
     def row_bytes(self, prefix: Prefix, more: int) -> int:
         """Nothing; see `Decoder`."""

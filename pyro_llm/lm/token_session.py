@@ -121,6 +121,18 @@ class TokenSession:
             values[chosen] = self._serve(request, Decoding(max_tokens=1), statistic)
         return values
 
+    def note_drawn(self, prefix: Prefix, tokens: Tensor) -> None:
+        """Note that tokens have been drawn from `next_log_probs`, so that they are not read when they are forwarded.
+
+        Args:
+            prefix: the rows.
+            tokens: one for each row; those that end a text are never forwarded. Shape `[rows]`.
+        """
+        ends = torch.tensor([PAD, *self._lm.eos_token_ids], device=tokens.device)
+        going_on = (~torch.isin(tokens, ends)).nonzero().squeeze(-1)
+        if len(going_on):
+            self._decoder.note_drawn(joined(take_prefix(prefix, going_on), tokens[going_on].unsqueeze(-1)))
+
     def _possible(self, continuation: Tensor, lengths: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
         """Which rows generation can begin with, and which of them end with EOS."""
         ending = terminator(self._lm, decoding.stop)

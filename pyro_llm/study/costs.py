@@ -27,12 +27,12 @@ _COUNTED = {field.name for field in fields(Cost)}
 def cost_of(row: Row, kind: str, prices: Prices | None = None) -> float:
     """What a run has cost, for one problem; NaN if it failed, or the kind was not counted.
 
-    LM tokens are those that language models read or wrote, each once (`Cost.lm_tokens`). Dollars need prices.
+    LM tokens are those that language models read or wrote (`Cost.lm_tokens`). Dollars need prices.
     """
     if row.cost is None or (kind == "dollars" and prices is None):
         return math.nan
     numbers = {name: value for name, value in row.cost.items() if name in _COUNTED}
-    cost = Cost(**numbers | {"seconds": row.seconds or 0.0})  # type: ignore[arg-type]
+    cost = Cost.restored(numbers | {"seconds": row.seconds or 0.0})
     if kind == "total_tokens":
         return cost.lm_tokens + cost.reward_tokens
     return prices.dollars(cost) if kind == "dollars" and prices is not None else getattr(cost, kind)

@@ -161,6 +161,19 @@ def test_files_from_before_memory_was_counted(tmp_path):
     assert loaded.cost == dataclasses.replace(saved.cost, peak_memory_bytes=0)
 
 
+def test_files_from_before_tokens_read_were_counted(tmp_path):
+    saved = SMC(lambda: pyro.sample("x", dist.Normal(0.0, 1.0)), 3).run()
+    saved.cost.lm_tokens_forwarded, saved.cost.lm_tokens_read, saved.cost.lm_tokens_sampled = 50, 20, 32
+    path = tmp_path / "run.nc"
+    saved.save(path)
+    assert Posterior.load(path).cost == saved.cost
+    with h5py.File(path, "a") as file:
+        cost = json.loads(file.attrs["cost"])
+        del cost["lm_tokens_read"]
+        file.attrs["cost"] = json.dumps(cost)
+    assert Posterior.load(path).cost == dataclasses.replace(saved.cost, lm_tokens_read=18)
+
+
 @pytest.mark.parametrize("name", ["run.txt", "run.json", "run.nc.gz"])
 def test_endings_that_promise_another_format(posterior, tmp_path, name):
     with pytest.raises(OutputPathError, match="written as netCDF"):

@@ -15,6 +15,7 @@ from pyro_llm.infer.progress import ProgressOption
 from pyro_llm.infer.readings import Texts, no_texts
 from pyro_llm.infer.search.search import Search, SearchOptions
 from pyro_llm.infer.searched import Searched
+from pyro_llm.ops.search.scores import check_known
 
 Votes = Literal["equal", "probability", "normalised"]
 
@@ -34,7 +35,8 @@ class SelfConsistency(Search):
         num_particles: N, in each run.
         votes: `"equal"`, by majority; or, as in the paper's comparison, weighted by the `"probability"` of the latent
             values of the particle, or by that `"normalised"` by the length of its text, the geometric mean over its
-            tokens. The law is that of the program, its temperature included.
+            tokens. The law is that of the program, its temperature included. A run whose latent
+            sites do not all have a log_prob raises a `NonFiniteWeightError`.
         num_runs: R independent runs, executed in one batch. A decision is that of all runs together.
         max_plate_nesting: how many vectorised plates the program nests.
         progress: as for `SMC`.
@@ -73,6 +75,7 @@ class SelfConsistency(Search):
         if self.votes == "equal":
             return Searched("votes")
         scores = result.log_prior.double().cpu()
+        check_known(scores, 'choose votes="equal".')
         if self.votes == "normalised":
             if not hasattr(result.returns, "texts"):
                 raise no_texts(result.returns, None)

@@ -53,11 +53,7 @@ class Scores:
         """
         if self.score == "mean":
             return self._value - self._judged.clamp(min=1).double().log()
-        if self._value.isnan().any():
-            raise NonFiniteWeightError(
-                "The joint density of some particles is not known, as a latent site's distribution has no log_prob: "
-                'choose another score than "lp".'
-            )
+        check_known(self._value, 'choose another score than "lp".')
         return self._value
 
     def fold(self, log_factor: Tensor, judged: Tensor | None) -> None:
@@ -88,6 +84,15 @@ class Scores:
     def select(self, ancestors: Tensor) -> None:
         """Go on with the scores of these particles. Int64 `[P]`."""
         self._value, self._judged = self._value[ancestors], self._judged[ancestors]
+
+
+def check_known(log_density: Tensor, advice: str) -> None:
+    """Raise NonFiniteWeightError where a density that particles are to be compared by is not known (NaN)."""
+    if log_density.isnan().any():
+        raise NonFiniteWeightError(
+            "The joint density of some particles is not known, as a latent site's distribution has no log_prob: "
+            f"{advice}"
+        )
 
 
 def check_score(score: Any) -> None:

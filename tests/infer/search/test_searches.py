@@ -297,6 +297,22 @@ def test_votes_by_probability():
     torch.testing.assert_close(normalised.scores, normalised.log_prior / lengths)
 
 
+@pytest.mark.parametrize("unknown", ["all", "some"])
+def test_votes_by_a_density_that_is_not_known(unknown):
+    class Sampler(dist.Normal):
+        def log_prob(self, value):
+            if unknown == "all":
+                raise NotImplementedError
+            return super().log_prob(value).where(value < 0, math.nan)
+
+    def model():
+        return pyro.sample("x", Sampler(0.0, 1.0)) < 0
+
+    with pytest.raises(NonFiniteWeightError, match='choose votes="equal"'):
+        SelfConsistency(model, 20, votes="probability").run()
+    assert SelfConsistency(model, 20).run().decision() is not None
+
+
 def test_a_finished_text_is_kept_in_competition_and_not_rewritten():
     """The text that ends first has the highest score, others go on: it must be the result, as it was."""
     lm = TableLM(lambda tokens: [0.5, 0.3, 0.2], ["a", "b", "<eos>"], eos_token_id=2)

@@ -63,7 +63,8 @@ function factsList(pairs) {
 }
 
 const COSTS = {
-  lm_calls: "Forward passes of language models", lm_tokens_forwarded: "Tokens forwarded", lm_tokens_sampled: "Tokens sampled",
+  lm_calls: "Forward passes of language models", lm_tokens_forwarded: "Tokens forwarded",
+  lm_tokens_read: "Tokens read", lm_tokens_sampled: "Tokens sampled",
   reward_calls: "Calls of rewards", reward_tokens: "Tokens of rewards", seconds: "Seconds",
   peak_memory_bytes: "Peak memory of the caches, bytes", peak_device_bytes: "Peak memory of the device, bytes",
 };
