@@ -23,7 +23,7 @@ _COMMANDS = [
     (re.compile(r"\\(?:left|right)(?![A-Za-z])|\\[,;!:() \[\]]|&(?==)"), " "),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\?[$€£¥₹]"), " "),
-    (re.compile(r"\\[A-Za-z]+|\b0[xX](?=[\da-fA-F])"), lambda _: UNREAD),
+    (re.compile(r"\\[A-Za-z]+|\b0[xX](?=[\da-fA-F])"), UNREAD * 2),
 ]
 _POWER = re.compile(r"(?<=[\d)])(?:\*\*| \*\* )(?=[-\d(])")  # other pairs of asterisks are bold face
 _SIGNS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "−": "-", "\N{NO-BREAK SPACE}": " "})
@@ -37,7 +37,7 @@ def plain(line: str) -> str:
     r"""The line with `+ - * / ^ = ≈`, and `UNREAD` for the commands of LaTeX that are not understood.
 
     Example:
-        >>> plain(r"$2^{3} \\times \\frac{\\frac{6}{2}}{4} = 6$, **3 x 4** = \\sqrt{144}")
+        >>> plain(r"$2^{3} \times \frac{\frac{6}{2}}{4} = 6$, **3 x 4** = \sqrt{144}")
         ' 2^(3) * ((((6)/(2)))/(4)) = 6 ,  3 * 4  = \\{144}'
     """
     for _ in range(_DEPTH):

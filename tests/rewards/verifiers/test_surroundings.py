@@ -55,7 +55,8 @@ def test_right_or_left_alone(text):
         "at a cost of 47 + 48 = 85 dollars",
         "which is equal to 47 + 48 = 85", "a total of 47 + 48 = 85", "47 + 48 = 85!", "half of it = 47 + 48 = 85",
         "“47 + 48 = 85”", "`47 + 48 = 85`",
-        "47 + 48 = 85 and all is said", "6 * 2 = 13 months", "47 + 48 = 85 and 5 + 3 = 8", "3! = 6 and 47 + 48 = 85 marbles.",
+        "47 + 48 = 85 and all is said", "6 * 2 = 13 months", "47 + 48 = 85 and 5 + 3 = 8",
+        "3! = 6 and 47 + 48 = 85 marbles.",
     ],
 )  # fmt: skip
 def test_wrong_is_found(text):
@@ -71,11 +72,12 @@ def test_meanings_and_cut_decimals():
     assert verdicts("5 + 1 = 7!") == [False]
 
 
-PROSE = """
+WORDS = """
 he has so and then the a total of half twice sum product root square log average add from to by than times plus over
 number is three mod cost apples x marbles remainder dozen percent thousand squared per each and r2 Step
 , . : ; ! ? ( [ ' " – — | √ → … ... • ** ≠ ± ² ½ $ % _ { } \\sqrt{9} \\binom{5}{2} \\text{so}
-""".split()
+"""
+PROSE = WORDS.split()
 BEFORE = [*PROSE, "Step 1 -", "Step 2:", "3 and", "10 plus", "4 times", "17, ", "sum of 3 and", "half of"]
 AFTER = [*PROSE, "remainder 2", ", remainder 2", "times 4", ":8", "R 2", ",5", "and 1/2"]
 symbols = st.text(
