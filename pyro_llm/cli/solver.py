@@ -19,7 +19,6 @@ from pyro_llm.lm.state import TextState
 from pyro_llm.models import ReasoningSSM
 from pyro_llm.ops.steps import StepReport
 from pyro_llm.raters import observe_votes
-from pyro_llm.rewards import Calibrated, RewardModel
 
 
 class Solver:
@@ -32,9 +31,9 @@ class Solver:
         with self._progress() as progress:
             progress.add_task(f"loading {options.lm}", total=None)
             lm = pyro_llm.load_lm(options.lm, device=options.device, dtype=dtype)
-            reward: RewardModel = pyro_llm.load_reward(options.reward, device=options.device, dtype=dtype)
-        if options.calibration is not None:
-            reward = Calibrated(reward, options.calibration)
+            reward = pyro_llm.load_reward(
+                options.reward, device=options.device, dtype=dtype, calibration=options.calibration
+            )
         self.model = ReasoningSSM(
             lm, reward, max_steps=options.max_steps, stop=options.stop, max_tokens=options.max_tokens,
             temperature=options.temperature, top_p=options.top_p, top_k=options.top_k,

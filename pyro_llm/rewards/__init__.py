@@ -11,7 +11,7 @@ from pyro_llm.rewards.calibration import (
     held_out_log_odds,
     load_calibration,
 )
-from pyro_llm.rewards.composition import Calibrated, Ensemble, Power, WithError
+from pyro_llm.rewards.composition import Cached, Calibrated, Ensemble, Power, WithError
 from pyro_llm.rewards.disturbance import Disturbed
 from pyro_llm.rewards.formats.armorm import ArmoReward
 from pyro_llm.rewards.formats.implicit import ImplicitReward
@@ -36,6 +36,7 @@ __all__ = [
     "ArithmeticReward",
     "ArmoReward",
     "BetaCalibration",
+    "Cached",
     "Calibrated",
     "Calibration",
     "ChatEndpoint",

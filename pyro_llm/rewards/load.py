@@ -6,17 +6,20 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
 from pyro_llm import zoo
 from pyro_llm.errors import OptionError
 from pyro_llm.lm.pretrained import check_hub_id, check_name, floating_type, local_folder, placement
+from pyro_llm.rewards.calibration import Calibration, load_calibration
+from pyro_llm.rewards.composition import Calibrated
 from pyro_llm.rewards.remote import RemoteReward
 from pyro_llm.rewards.reward_model import TextReward
 
 
+@overload
 def load_reward(
     name: str | os.PathLike[str],
     device: str | torch.device | None = None,
@@ -24,8 +27,23 @@ def load_reward(
     format: str | None = None,
     device_map: str | Mapping[str, Any] | None = None,
     quantization_config: Any = None,
+    calibration: None = None,
     **options: Any,
-) -> TextReward:
+) -> TextReward: ...
+@overload
+def load_reward(
+    name: str | os.PathLike[str], *, calibration: str | os.PathLike[str] | Calibration, **options: Any
+) -> Calibrated: ...
+def load_reward(
+    name: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    format: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    quantization_config: Any = None,
+    calibration: str | os.PathLike[str] | Calibration | None = None,
+    **options: Any,
+) -> TextReward | Calibrated:
     """Load a reward model.
 
     Its format is recognised from its configuration, or for formats that are plain language models from its name;
@@ -42,6 +60,8 @@ def load_reward(
             see transformers. Needs accelerate.
         quantization_config: for transformers, a `BitsAndBytesConfig` say; the package that it names must be installed.
             A checkpoint that is quantised already needs none.
+        calibration: what `fit_calibration` gave, or the file that it was saved in; the reward is then
+            `reward.calibrated(calibration)`. A file that names another reward than `name` is refused.
         options: of the format's class, such as `aggregation` and `step_separator`, or `reference` and `beta`.
 
     Raises:
@@ -51,6 +71,7 @@ def load_reward(
         OptionError: there is no such format, it has no such option, there is no such device, or a
             device and a device map are given both.
         MissingExtraError: a device map is given, and accelerate is not installed.
+        CalibrationFileError: there is no such calibration, or it is that of another reward.
         ValueError: the dtype is unknown.
 
     Example:
@@ -58,6 +79,13 @@ def load_reward(
         ProcessReward('abacus')
     """
     check_name(name)
+    if calibration is not None:  # read first: a model takes longer
+        if not isinstance(calibration, Calibration):
+            calibration = load_calibration(calibration, str(name))
+        return load_reward(
+            name, device=device, dtype=dtype, format=format, device_map=device_map,
+            quantization_config=quantization_config, **options,
+        ).calibrated(calibration)  # fmt: skip
     from pyro_llm.rewards.formats import find_format, named_format
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
 
@@ -67,6 +95,7 @@ def load_reward(
                 f"The reward at {str(name)!r} is computed there: it takes no device, dtype or format, and no "
                 "device map or quantisation."
             )
+        _check_options("The reward at an address has", RemoteReward, options)
         return RemoteReward(str(name), **options)
     if isinstance(name, str) and name in zoo.names():
         folder: Path | None = zoo.path(name, "reward")
@@ -78,23 +107,20 @@ def load_reward(
     placed = placement(device, device_map, quantization_config)
     checkpoint = Checkpoint(str(name), str(folder or name), floating_type(dtype), folder is not None, device, placed)
     chosen = chosen or find_format(checkpoint)
-    _check_options(chosen, options)
+    _check_options(f"Rewards of the format {chosen.format!r} have", chosen, options, chosen.load)
     return chosen.load(checkpoint, **options)
 
 
-def _check_options(chosen: Any, options: dict[str, Any]) -> None:
-    """Raise OptionError for an option that a format has not, before anything is loaded."""
+def _check_options(they_have: str, chosen: Any, options: dict[str, Any], *functions: Any) -> None:
+    """Raise OptionError for an option that a reward has not, before anything is loaded."""
     known: set[str] = set()
-    for function in (chosen.load, *(base.__init__ for base in chosen.__mro__ if "__init__" in vars(base))):
+    for function in (*functions, *(base.__init__ for base in chosen.__mro__ if "__init__" in vars(base))):
         known |= {
             parameter.name
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         }
-    known -= {"self", "checkpoint", "model", "tokenizer", "name", "policy"}
+    known -= {"self", "checkpoint", "model", "tokenizer", "name", "policy", "url"}
     wrong = sorted(set(options) - known)
     if wrong:
-        raise OptionError(
-            f"Rewards of the format {chosen.format!r} have no option {', '.join(map(repr, wrong))}; they have "
-            f"{', '.join(sorted(known))}."
-        )
+        raise OptionError(f"{they_have} no option {', '.join(map(repr, wrong))}; there are {', '.join(sorted(known))}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from pyro_llm.rendezvous import is_conducted, serve
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.scoring_desk import ScoreRequest, ScoringDesk, scored_in_turns
 from pyro_llm.run_scope import claim, current_run_scope
+
+if TYPE_CHECKING:
+    from pyro_llm.rewards.composition import Cached
 
 
 @runtime_checkable
@@ -134,6 +137,12 @@ class TextReward(Reward):
             scores.update(zip(new, self._scored(new), strict=True))
         log_odds = torch.tensor([scores[item] for item in items], dtype=self.dtype)
         return log_odds.reshape(state.batch_shape).to(state.tokens.device)
+
+    def cached(self, size: int = 1_000_000) -> Cached:
+        """The reward that keeps the scores of the last `size` texts from one run to the next; see `Cached`."""
+        from pyro_llm.rewards.composition import Cached
+
+        return Cached(self, size)
 
     def _scored(self, items: Sequence[Any]) -> list[float]:
         claim()  # a reward that counts, but claims nothing, is not asked again when the budget is exceeded

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pyro_llm import load_lm, load_reward, zoo
-from pyro_llm.errors import ModelFolderError, UnknownModelError
+from pyro_llm.errors import CalibrationFileError, ModelFolderError, OptionError, UnknownModelError
+from pyro_llm.rewards import Calibrated, JudgeReward, PlattScaling
 
 
 @pytest.fixture
@@ -73,3 +74,38 @@ def test_folders_without_a_reward_model(tmp_path):
 def test_bad_dtype():
     with pytest.raises(ValueError, match="'float13'"):
         load_reward("abacus", dtype="float13")
+
+
+@pytest.mark.parametrize("name", ["http://127.0.0.1:9", "abacus"])
+def test_options_that_a_reward_has_not(name):
+    with pytest.raises(OptionError, match=r"no option 'agregation'; there are"):
+        load_reward(name, agregation="last")
+
+
+def test_a_calibration_is_loaded_with_the_reward(tmp_path):
+    calibration = PlattScaling(slope=0.5, intercept=-1)
+    calibration.save(tmp_path / "own.json", reward="abacus")
+    calibration.save(tmp_path / "other.json", reward="another")
+    lm = load_lm("abacus")
+    state = lm.prompt("3 + 4").append(torch.tensor(lm.encode("3 + 4 = 7\n")))
+    expected = load_reward("abacus")(state).double() * 0.5 - 1
+    for given in (calibration, tmp_path / "own.json", str(tmp_path / "own.json")):
+        reward = load_reward("abacus", calibration=given, aggregation="last")
+        assert isinstance(reward, Calibrated)
+        assert reward.reward.aggregation == "last"
+        assert reward(state).equal(expected)
+    with pytest.raises(CalibrationFileError, match="fitted for the reward 'another', not for 'abacus'"):
+        load_reward("abacus", calibration=tmp_path / "other.json")
+    remote = load_reward("http://127.0.0.1:9", calibration=calibration)
+    assert remote.reward == load_reward("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 2.5}, {"batch_tokens": 100.0}, {"batch_size": True}, {"batch_size": 0}]
+)
+def test_limits_are_whole_numbers(options):
+    (name,) = options
+    with pytest.raises(OptionError, match=f"{name}=.*give a whole number"):
+        load_reward("abacus", **options)
+    with pytest.raises(OptionError, match=f"{name}=.*give a whole number"):
+        JudgeReward(load_lm("abacus"), **options)

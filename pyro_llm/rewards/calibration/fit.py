@@ -35,8 +35,8 @@ def fit_calibration(
 
     Raises:
         CalibrationError: scores and labels are not one-dimensional and of one length; a score is NaN; a label is
-            neither 0 nor 1; all labels are the same; scores that rank no better than chance (temperature), or are
-            infinite.
+            neither 0 nor 1; all labels are the same; scores that rank no better than chance, which
+            only `"platt"` allows, or are infinite.
 
     Example:
         >>> fit_calibration([-4.0, 4.0] * 300, [0, 1, 0, 1, 0, 1, 0, 1, 1, 0] * 60, "temperature").temperature
@@ -70,16 +70,15 @@ def _platt(scores: Floats, accepted: NDArray[np.bool_]) -> PlattScaling:
 def _temperature(scores: Floats, accepted: NDArray[np.bool_]) -> TemperatureScaling:
     (inverse,) = _logistic([scores], accepted, [0.0])
     if inverse * np.abs(scores).max() < 1e-6:
-        raise CalibrationError(
-            "No temperature calibrates these scores: they are no higher where the label is 1, so that the likeliest "
-            'temperature is infinite. Take method="platt", whose slope may be negative, and look at the AUC.'
-        )
+        raise _ranks_no_better_than_chance("No temperature calibrates", "temperature is infinite")
     return TemperatureScaling(temperature=1 / inverse)
 
 
 def _beta(scores: Floats, accepted: NDArray[np.bool_]) -> BetaCalibration:
     log_accepted, log_rejected = -np.logaddexp(0, -scores), -np.logaddexp(0, scores)
     a, b, c = _logistic([log_accepted, -log_rejected, np.ones_like(scores)], accepted, [0.0, 0.0, -np.inf])
+    if max(a, b) * np.abs(scores).max() < 1e-6:
+        raise _ranks_no_better_than_chance("No beta calibration improves", "slopes are both 0")
     return BetaCalibration(a=a, b=b, c=c)
 
 
@@ -92,8 +91,17 @@ def _isotonic(scores: Floats, accepted: NDArray[np.bool_]) -> IsotonicCalibratio
     # The first and last steps hold what was added; they are steps of their own only if no score joined them.
     steps = fit.x[1:-1]
     starts = np.flatnonzero(np.diff(steps, prepend=-1.0) > 0)
+    if len(starts) == 1:
+        raise _ranks_no_better_than_chance("No isotonic calibration improves", "function that never falls is constant")
     log_odds = np.log(steps[starts]) - np.log1p(-steps[starts])
     return IsotonicCalibration(thresholds=tuple(values[starts[1:]].tolist()), log_odds=tuple(log_odds.tolist()))
+
+
+def _ranks_no_better_than_chance(what: str, likeliest: str) -> CalibrationError:
+    return CalibrationError(
+        f"{what} these scores: they are no higher where the label is 1, so that the likeliest {likeliest}, and "
+        'every text would be judged alike. Take method="platt", whose slope may be negative, and look at the AUC.'
+    )
 
 
 def _logistic(features: Sequence[Floats], accepted: NDArray[np.bool_], lower: Sequence[float]) -> list[float]:

@@ -84,26 +84,31 @@ class Checkpoint:
         except LOADING_FAILURES as error:
             raise ModelFolderError(f"no tokenizer could be loaded from {self.source!r}: {error}") from error
 
-    @cached_property
+    @property
     def weight_names(self) -> frozenset[str]:
         """Names of its weights; empty if they cannot be told without loading them."""
-        from safetensors import safe_open
+        return frozenset(self._files)
+
+    def rows_of(self, weight: str) -> int | None:
+        """The first dimension of a weight, the outputs of a linear layer; None if there is no such weight."""
+        path = self._find(self._files[weight]) if weight in self._files else None
+        return None if path is None else int(_shapes(path)[weight][0])
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """The file of each weight."""
+        for index in _INDICES:
+            if (path := self._find(index)) is not None:
+                return dict(json.loads(Path(path).read_text("utf-8"))["weight_map"])
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            if (path := self._find(file)) is not None:
+                return dict.fromkeys(_shapes(path), file)
+        return {}
+
+    def _find(self, file: str) -> str | None:
         from transformers.utils import cached_file
 
-        def find(file: str) -> str | None:
-            return cached_file(
-                self.source, file, local_files_only=self.local, _raise_exceptions_for_missing_entries=False
-            )
-
-        for index in _INDICES:
-            if (path := find(index)) is not None:
-                return frozenset(json.loads(Path(path).read_text("utf-8"))["weight_map"])
-        if (path := find("model.safetensors")) is not None:
-            with safe_open(path, framework="pt") as weights:
-                return frozenset(weights.keys())
-        if (path := find("pytorch_model.bin")) is not None:
-            return frozenset(torch.load(path, map_location="meta", weights_only=True))
-        return frozenset()
+        return cached_file(self.source, file, local_files_only=self.local, _raise_exceptions_for_missing_entries=False)
 
     @cached_property
     def model_config(self) -> PreTrainedConfig:
@@ -135,17 +140,23 @@ class Checkpoint:
                     dtype=self.dtype,
                     local_files_only=self.local,
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are told of below, with their shapes
                     **self.placed,
                     **options,
                 )
         except LOADING_FAILURES as error:
             kind = _described(model_class)
             raise ModelFolderError(f"no {kind} could be loaded from {self.source!r}: {error}") from error
-        if report["missing_keys"] or report["mismatched_keys"]:
-            wrong = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+        if report["mismatched_keys"]:
+            shapes = ", ".join(
+                f"{key} is {tuple(there)} in the checkpoint and {tuple(here)} by the configuration"
+                for key, there, here in sorted(report["mismatched_keys"])
+            )
+            raise ModelFolderError(f"{self.name!r} is no {_described(model_class)} as its config.json has it: {shapes}")
+        if report["missing_keys"]:
             raise ModelFolderError(
-                f"{self.name!r} is no {_described(model_class)}: its checkpoint has no weights for {', '.join(wrong)} "
-                "(a language model is loaded with load_lm)"
+                f"{self.name!r} is no {_described(model_class)}: its checkpoint has no weights for "
+                f"{', '.join(sorted(report['missing_keys']))} (a language model is loaded with load_lm)"
             )
         return model if self.device is None else model.to(torch.device(self.device))
 
@@ -160,6 +171,17 @@ class Checkpoint:
         from transformers import AutoModelForCausalLM
 
         return self.load(AutoModelForCausalLM)
+
+
+def _shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights in a file, without reading them."""
+    from safetensors import safe_open
+
+    if not path.endswith(".safetensors"):
+        weights = torch.load(path, map_location="meta", weights_only=True)
+        return {name: tuple(weight.shape) for name, weight in weights.items()}
+    with safe_open(path, framework="pt") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
 
 def _described(model_class: Any) -> str:

@@ -99,10 +99,26 @@ def on_decoder(config: PreTrainedConfig, mixin: type[DecoderWithHead], **members
     return type(name, (mixin, families[0]), {"config_class": type(config), **members})
 
 
-def mlp_head(config: PreTrainedConfig) -> nn.Module:
-    """Two layers with a ReLU between: `score.0` and `score.2` of Qwen2.5-Math-PRM and Qwen2.5-Math-RM."""
-    width, labels = config.get_text_config().hidden_size, int(config.num_labels or 1)
-    return nn.Sequential(Float32Linear(width, width), nn.ReLU(), Float32Linear(width, labels))
+def mlp_head(config: PreTrainedConfig, labels: int | None = None) -> nn.Module:
+    """Two layers with a ReLU between: `score.0` and `score.2` of Qwen2.5-Math-PRM and Qwen2.5-Math-RM.
+
+    Args:
+        config: of the model; afterwards its `num_labels` is that of the head.
+        labels: outputs of the head, as its weights have it: a configuration that is silent does not tell 1 from 2.
+            None: as the configuration says.
+    """
+    if labels is not None:
+        config.num_labels = labels
+    width = config.get_text_config().hidden_size
+    return nn.Sequential(Float32Linear(width, width), nn.ReLU(), Float32Linear(width, int(config.num_labels or 1)))
+
+
+def head_in_float32(model: Any) -> None:
+    """Compute the head of a classifier of transformers in float32, in place: `score`, or `classifier` of older ones."""
+    for name in ("score", "classifier"):
+        head = getattr(model, name, None)
+        if type(head) is nn.Linear:  # a quantised layer computes in a way of its own
+            head.__class__ = Float32Linear
 
 
 def linear_head(config: PreTrainedConfig) -> nn.Module:

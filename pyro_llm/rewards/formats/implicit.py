@@ -16,6 +16,7 @@ from pyro_llm.rewards.head import Solution, solutions
 from pyro_llm.rewards.lm_cost import charged_to_reward
 from pyro_llm.rewards.reward_model import TextReward
 from pyro_llm.run_scope import current_run_scope, run_scope
+from pyro_llm.validation import check_count
 
 if TYPE_CHECKING:
     from pyro_llm.rewards.formats.checkpoint import Checkpoint
@@ -63,8 +64,7 @@ class ImplicitReward(TextReward):
     ) -> None:
         if not beta > 0:
             raise OptionError(f"beta={beta!r}: give a positive number.")
-        if batch_size < 1:
-            raise OptionError(f"batch_size={batch_size!r}: give at least 1.")
+        check_count("batch_size", batch_size)
         if policy.encode(_PROBE) != reference.encode(_PROBE):
             raise RewardFormatError(
                 f"{policy.name!r} and {reference.name!r} read {_PROBE!r} as different tokens, and the ratio of their "
@@ -83,6 +83,8 @@ class ImplicitReward(TextReward):
     def load(cls, checkpoint: Checkpoint, reference: Any = None, **options: Any) -> ImplicitReward:
         """The reward of a checkpoint and its reference, a language model or the name of one.
 
+        A reference that is named is loaded as the checkpoint is: dtype, device or device map, quantisation.
+
         Raises:
             RewardFormatError: there is no reference.
         """
@@ -96,7 +98,7 @@ class ImplicitReward(TextReward):
             )
         if not isinstance(reference, LanguageModel):
             dtype = None if checkpoint.dtype == "auto" else checkpoint.dtype
-            reference = load_lm(reference, device=checkpoint.device, dtype=dtype)
+            reference = load_lm(reference, device=checkpoint.device, dtype=dtype, **checkpoint.placed)
         policy = HFLanguageModel(checkpoint.causal_lm(), checkpoint.tokenizer, name=checkpoint.name)
         return cls(policy, reference, **options)
 

@@ -26,7 +26,8 @@ class ProcessReward(StepReward):
     for the device once a call, when all scores are there.
 
     Args:
-        model: a token classifier with two labels, from `AutoModelForTokenClassification`.
+        model: a token classifier with two labels, from `AutoModelForTokenClassification`. Its head then
+            computes in fp32.
         tokenizer: its tokenizer.
         name: for messages.
         options: of `StepReward` and `HeadReward`. Steps end with a line break unless `step_separator` says otherwise,
@@ -55,6 +56,9 @@ class ProcessReward(StepReward):
                 f"The model {name!r} has {model.config.num_labels} labels. A process reward is read from a token "
                 "classifier with two: wrong (0) and right (1)."
             )
+        from pyro_llm.rewards.formats.heads import head_in_float32
+
+        head_in_float32(model)
         super().__init__(model, tokenizer, name, **options)
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -72,7 +73,9 @@ class OutcomeReward(HeadReward):
         """The reward of a checkpoint."""
         from pyro_llm.rewards.formats.heads import decoder_with_head, linear_head, mlp_head
 
-        head = mlp_head if "score.0.weight" in checkpoint.weight_names else linear_head
+        head: Callable[[Any], Any] = linear_head
+        if "score.0.weight" in checkpoint.weight_names:
+            head = partial(mlp_head, labels=checkpoint.rows_of("score.2.weight"))
         model = checkpoint.load(decoder_with_head(checkpoint.model_config, "score", head))
         return cls(model, checkpoint.tokenizer, checkpoint.name, **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyro_llm.rewards.formats.checkpoint import single_token
@@ -64,7 +65,8 @@ class QwenProcessReward(StepReward):
         """The reward of a checkpoint."""
         from pyro_llm.rewards.formats.heads import decoder_with_head, mlp_head
 
-        model = checkpoint.load(decoder_with_head(checkpoint.model_config, "score", mlp_head))
+        head = partial(mlp_head, labels=checkpoint.rows_of("score.2.weight"))
+        model = checkpoint.load(decoder_with_head(checkpoint.model_config, "score", head))
         return cls(model, checkpoint.tokenizer, checkpoint.name, **options)
 
     def encode(self, part: Steps) -> list[int]:

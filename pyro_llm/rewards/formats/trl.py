@@ -25,7 +25,7 @@ class TRLProcessReward(StepReward):
     page of its documentation.
 
     Args:
-        model: a token classifier with two labels.
+        model: a token classifier with two labels. Its head computes in fp32 then.
         tokenizer: its tokenizer.
         name: for messages.
         problem_separator: written between the problem and the first step.
@@ -44,6 +44,9 @@ class TRLProcessReward(StepReward):
     def __init__(
         self, model: Any, tokenizer: Any, name: str = "trl", problem_separator: str = "", **options: Any
     ) -> None:
+        from pyro_llm.rewards.formats.heads import head_in_float32
+
+        head_in_float32(model)
         super().__init__(model, tokenizer, name, **options)
         if model.config.num_labels != 2:
             raise ModelFolderError(

@@ -18,6 +18,7 @@ from pyro_llm.rewards.isolation.worker_process import Reply
 from pyro_llm.rewards.log_odds import from_probability
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts, not_a_probability
 from pyro_llm.run_scope import claim, current_cost
+from pyro_llm.validation import check_count
 
 _POOLS: WeakValueDictionary[Any, WorkerPool] = WeakValueDictionary()  # equal rewards share their processes
 
@@ -47,8 +48,7 @@ class IsolatedReward(TextReward):
             raise OptionError(f"timeout={self.timeout!r}: give a positive number of seconds, or None for no limit.")
         if self.on_failure is not None:
             check_probability("on_failure", self.on_failure)
-        if self.workers < 1:
-            raise OptionError(f"workers={self.workers!r}: give at least 1.")
+        check_count("workers", self.workers)
 
     @abstractmethod
     def make(self) -> Callable[[], Callable[[str], Any]]:

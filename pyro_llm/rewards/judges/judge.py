@@ -87,8 +87,8 @@ class JudgeReward(TextReward):
         return Verbaliser.of(self.lm, self.yes, self.no)
 
     def items(self, state: TextState) -> Sequence[Hashable]:
-        """Problem, text since the prompt, and whether EOS ended it."""
-        return solutions(state)
+        """Problem and text since the prompt; whether EOS ended it is in no rubric."""
+        return [solution._replace(ended=False) for solution in solutions(state)]
 
     @torch.no_grad()
     def score(self, items: Sequence[Solution]) -> list[float]:

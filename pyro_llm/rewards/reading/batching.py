@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pyro_llm.errors import OptionError
+from pyro_llm.validation import check_count
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BatchLimits:
         tokens: the most tokens that are read, padding included; a longer text goes alone.
 
     Raises:
-        OptionError: a limit is less than 1.
+        OptionError: a limit is no whole number, or less than 1.
 
     Example:
         >>> list(BatchLimits(rows=3, tokens=8).batches([5, 2, 9, 2, 1, 3]))
@@ -29,8 +29,7 @@ class BatchLimits:
 
     def __post_init__(self) -> None:
         for name, limit in (("batch_size", self.rows), ("batch_tokens", self.tokens)):
-            if limit < 1:
-                raise OptionError(f"{name}={limit!r}: give at least 1.")
+            check_count(name, limit)
 
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Indices of texts, the shortest first, so that texts of like lengths go together.

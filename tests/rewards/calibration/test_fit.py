@@ -105,9 +105,6 @@ def test_isotonic_of_few_labels_by_hand():
     assert fit(new).tolist() == pytest.approx([math.log(1 / 3)] * 2 + [math.log(2)] * 2)
     hard = fit_calibration([-math.inf, -math.inf, math.inf, math.inf, math.inf], [0, 0, 1, 1, 0], "isotonic")
     assert hard(torch.tensor([-math.inf, math.inf])).sigmoid().tolist() == pytest.approx([1 / 4, 3 / 5])
-    turned = fit_calibration([1.0, 2.0, 3.0, 4.0], [1, 1, 0, 0], "isotonic")
-    assert turned.thresholds == ()
-    assert turned.log_odds == (0.0,)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -124,9 +121,20 @@ def test_a_turned_score():
     assert fit_calibration(scores, labels).slope < -0.5
     with pytest.raises(CalibrationError, match=r"temperature is infinite.*AUC"):
         fit_calibration(scores, labels, "temperature")
-    fit = fit_calibration(scores, labels, "beta")
-    assert fit.a == fit.b == 0
-    assert fit(torch.tensor([-math.inf, 0.0, math.inf])).tolist() == pytest.approx([fit.c] * 3)
+    with pytest.raises(CalibrationError, match=r"slopes are both 0, and every text would be judged alike.*platt.*AUC"):
+        fit_calibration(scores, labels, "beta")
+    with pytest.raises(CalibrationError, match=r"never falls is constant, and every text would be judged alike.*platt"):
+        fit_calibration(scores, labels, "isotonic")
+    flat = BetaCalibration(a=0, b=0, c=0.5)
+    assert flat(torch.tensor([-math.inf, 0.0, math.inf])).tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("method", ["temperature", "beta", "isotonic"])
+def test_scores_that_are_all_the_same(method):
+    with pytest.raises(CalibrationError, match="no higher where the label is 1"):
+        fit_calibration([0.5] * 20, [0, 1] * 10, method) if method != "temperature" else fit_calibration(
+            [-0.5] * 20, [0, 1] * 10, method
+        )
 
 
 def test_scores_of_any_size():

@@ -7,9 +7,10 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from pyro_llm import load_reward
-from pyro_llm.errors import RewardError, RewardFormatError
+from pyro_llm.errors import ModelFolderError, RewardError, RewardFormatError
 from pyro_llm.lm import PAD, HFLanguageModel, TableLM
 from pyro_llm.rewards import ImplicitReward
+from pyro_llm.rewards.formats.checkpoint import Checkpoint
 from pyro_llm.run_scope import run_scope
 
 from .conftest import CHATML, PROBLEM, STEPS, byte_tokenizer, publish, random_model
@@ -66,6 +67,25 @@ def test_two_models(tmp_path, written):
         assert scope.cost.lm_calls == scope.cost.lm_tokens_forwarded == 0
     with pytest.raises(RewardFormatError, match="one half of an implicit reward"):
         load_reward(folders[0])
+
+
+def test_the_reference_is_placed_and_quantised_as_the_policy_is(tmp_path, written):
+    tokenizer = byte_tokenizer(CHATML)
+    folders = [tmp_path / name for name in ("EurusPRM-Stage2", "Qwen2.5-Math-7B-Instruct")]
+    for seed, folder in enumerate(folders):
+        publish(folder, random_model(Qwen2ForCausalLM, "qwen2", tokenizer, seed, tie_word_embeddings=False), tokenizer)
+    names = ("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head")
+    places = dict.fromkeys(names, "cpu") | {"model.layers.1": "disk"}
+    spread = load_reward(folders[0], reference=folders[1], device_map=places)
+    for lm in (spread.policy, spread.reference):
+        assert lm.model.hf_device_map["model.layers.1"] == "disk"
+    expected = load_reward(folders[0], reference=folders[1])(written())
+    torch.testing.assert_close(spread(written()), expected, rtol=1e-5, atol=1e-6)
+    missing = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    with pytest.raises(ModelFolderError, match=r"Qwen2\.5-Math-7B-Instruct.*bitsandbytes"):
+        ImplicitReward.load(
+            Checkpoint("own", str(folders[0]), placed={"quantization_config": missing}), reference=folders[1]
+        )
 
 
 def test_bad_pairs_and_options():

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForTokenClassification
 from pyro_llm import zoo
 from pyro_llm.errors import ContextLengthError, ModelFolderError, RewardError
 from pyro_llm.lm import PAD, TableLM
-from pyro_llm.rewards import ProcessReward
+from pyro_llm.rewards import ProcessReward, TRLProcessReward
 from pyro_llm.run_scope import run_scope
 
 EOS = 4
@@ -87,6 +87,22 @@ def test_half_precision_leaves_as_fp32_log_odds(tokenizer, state):
     assert log_odds.dtype == torch.float32
     assert log_odds.isfinite().all()
     assert len(log_odds.unique()) > 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reward_class", [ProcessReward, TRLProcessReward])
+def test_the_head_of_a_half_precision_model_is_computed_in_fp32(tokenizer, state, reward_class):
+    model, seen = classifier(dtype=torch.bfloat16), []
+    reward = reward_class(model, tokenizer)
+    model.score.register_forward_hook(lambda head, given, output: seen.append((given[0], output)))
+    scores = reward(state)
+    for hidden, output in seen:
+        assert hidden.dtype == torch.bfloat16
+        linear = torch.nn.functional.linear(hidden.float(), model.score.weight.float(), model.score.bias.float())
+        assert output.dtype == torch.float32 and output.equal(linear)
+    outputs = torch.cat([output.reshape(-1, 2) for _, output in seen])
+    assert torch.isin(scores, outputs[:, 1] - outputs[:, 0]).all()
+    assert not scores.equal(scores.bfloat16().float()), "nothing is rounded to bf16 on the way"
 
 
 def test_without_a_chat_template_the_problem_is_read_as_it_is(reward, state):

@@ -1,5 +1,7 @@
 """Outcome reward models against plain transformers, and ArmoRM against its modelling file's arithmetic."""
 
+import json
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -78,6 +80,41 @@ def test_qwen_math_rm(tmp_path, written):
         hidden = F.linear(hidden, weights["score.0.weight"], weights["score.0.bias"]).relu()
         expected.append(F.linear(hidden, weights["score.2.weight"], weights["score.2.bias"]))
     torch.testing.assert_close(load_reward(tmp_path)(written()), torch.cat(expected), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("labels", [1, 2])
+def test_the_width_of_a_head_is_that_of_its_weights(tmp_path, written, labels):
+    """A configuration without labels, as that of Qwen2.5-Math-RM: transformers takes it to mean two."""
+    tokenizer = byte_tokenizer(CHATML)
+    head = {"score__0__weight": (32, 32), "score__0__bias": (32,)}
+    last = {"score__2__weight": (labels, 32), "score__2__bias": (labels,)}
+    weights, model = random_weights(**head, **last), random_model(Qwen2Model, "qwen2", tokenizer)
+    kind = {1: "Qwen2ForRewardModel", 2: "Qwen2ForProcessRewardModel"}[labels]
+    publish(tmp_path, model, tokenizer, weights, architectures=[kind])
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert not {"num_labels", "id2label", "label2id"} & config.keys()
+    reward = load_reward(tmp_path)
+    assert reward.model.config.num_labels == labels
+    assert reward.model.score[2].weight.equal(weights["score.2.weight"])
+    assert reward(written()).isfinite().all()
+
+
+def test_weights_of_another_shape_are_told_with_their_shapes(tmp_path):
+    tokenizer = byte_tokenizer(CHATML)
+    head = {"score__0__weight": (24, 32), "score__0__bias": (24,)}
+    weights = random_weights(**head, score__2__weight=(1, 24), score__2__bias=(1,))
+    publish(
+        tmp_path,
+        random_model(Qwen2Model, "qwen2", tokenizer),
+        tokenizer,
+        weights,
+        architectures=["Qwen2ForRewardModel"],
+    )
+    expected = r"score\.0\.weight is \(24, 32\) in the checkpoint and \(32, 32\) by the configuration"
+    with pytest.raises(ModelFolderError, match=expected) as caught:
+        load_reward(tmp_path)
+    assert "report" not in str(caught.value)
 
 
 def armorm(folder, **config):

@@ -213,7 +213,7 @@ def test_tokenizers_without_what_a_format_needs(published, letters):
         load_reward(folder, aggregation="sum")
     with pytest.raises(OptionError, match="step_separator is empty"):
         load_reward(folder, step_separator="")
-    with pytest.raises(OptionError, match=r"no option 'agregation'; they have aggregation, batch_size"):
+    with pytest.raises(OptionError, match=r"no option 'agregation'; there are aggregation, batch_size"):
         load_reward(folder, agregation="min")
 
 

@@ -156,7 +156,7 @@ def test_what_cannot_be_sent_or_made(state):
         IsolatedFunctionReward(lambda text: lock.locked())(state)
     with pytest.raises(RewardError, match="not 0"):
         IsolatedFunctionReward(0.5)
-    for options in ({"timeout": 0}, {"timeout": float("nan")}, {"on_failure": 2}, {"workers": 0}):
+    for options in ({"timeout": 0}, {"timeout": float("nan")}, {"on_failure": 2}, {"workers": 0}, {"workers": 1.5}):
         with pytest.raises(OptionError, match=f"{next(iter(options))}="):
             IsolatedFunctionReward(len, **options)
 

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pyro_llm import load_lm
 from pyro_llm.budget import Budget
 from pyro_llm.errors import CapabilityError, OptionError, RewardError
 from pyro_llm.lm import HFLanguageModel, TableLM
@@ -150,3 +151,14 @@ def test_what_a_judge_reads_is_claimed_as_the_reward_s(judge_lm, state):
             assert getattr(limited.cost, item) <= limit
             assert limited.stopped_by == (item if limit < top else None)
             assert limited.cost.lm_tokens == limited.cost.lm_calls == 0 and limited.kept_from_reward is None
+
+
+def test_a_text_is_asked_for_once_whether_it_has_ended_or_not():
+    lm = load_lm("abacus")
+    judge, ids = JudgeReward(lm), lm.encode("3 + 4 = 7\n")
+    state = lm.prompt("What is 3 + 4?").append(torch.tensor(ids))
+    with run_scope() as scope:
+        before = judge(state)
+        calls = scope.cost.reward_calls
+        assert judge(state.append(torch.tensor([lm.eos_token_ids[0]]))).equal(before)
+        assert scope.cost.reward_calls == calls > 0
