@@ -7,8 +7,8 @@ from typing import Any
 
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.counts import check_count
 from pyro_llm.rewards.reward_model import TextReward
-from pyro_llm.validation import check_count
 
 
 class Cached(TextReward):

@@ -12,11 +12,11 @@ from pyro_llm.lm.decoding import Decoding
 from pyro_llm.lm.language_model import LanguageModel, Prefix
 from pyro_llm.lm.prefixes import padded
 from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.counts import check_count
 from pyro_llm.rewards.head import Solution, solutions
 from pyro_llm.rewards.lm_cost import charged_to_reward
 from pyro_llm.rewards.reward_model import TextReward
 from pyro_llm.run_scope import current_run_scope, run_scope
-from pyro_llm.validation import check_count
 
 if TYPE_CHECKING:
     from pyro_llm.rewards.formats.checkpoint import Checkpoint

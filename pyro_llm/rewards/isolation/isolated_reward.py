@@ -13,12 +13,12 @@ from weakref import WeakValueDictionary
 from pyro_llm.errors import OptionError, RewardFunctionError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.composition.derived import check_probability
+from pyro_llm.rewards.counts import check_count
 from pyro_llm.rewards.isolation.pool import WorkerPool
 from pyro_llm.rewards.isolation.worker_process import Reply
 from pyro_llm.rewards.log_odds import from_probability
 from pyro_llm.rewards.reward_model import TextReward, distinct_texts, not_a_probability
 from pyro_llm.run_scope import claim, current_cost
-from pyro_llm.validation import check_count
 
 _POOLS: WeakValueDictionary[Any, WorkerPool] = WeakValueDictionary()  # equal rewards share their processes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pyro_llm.validation import check_count
+from pyro_llm.rewards.counts import check_count
 
 
 @dataclass(frozen=True)
