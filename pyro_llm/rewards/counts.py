@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 from pyro_llm.errors import OptionError
+from pyro_llm.validation import as_integer
 
 
 def check_count(name: str, value: Any) -> None:
@@ -16,5 +16,5 @@ def check_count(name: str, value: Any) -> None:
         Traceback (most recent call last):
         pyro_llm.errors.OptionError: workers=1.5: give a whole number, at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    if (integer := as_integer(value)) is None or integer < 1:
         raise OptionError(f"{name}={value!r}: give a whole number, at least 1.")
