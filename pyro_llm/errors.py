@@ -169,6 +169,10 @@ class DuplicateSiteError(PyroLLMError, ValueError):
     """A program uses one site name twice in one execution."""
 
 
+class NoDistributionError(PyroLLMError, TypeError):
+    """A sample site was given something that is no distribution, a function that draws a value say."""
+
+
 class ReplayError(PyroLLMError, RuntimeError):
     """A program did not repeat itself when replayed: other sites, another order, or other distributions."""
 

@@ -123,6 +123,7 @@ class RunScope:
             as what has been spent here and what is to be, from those runs.
         kept_from_reward: within `charged_to_reward`, the language model's calls, tokens forwarded and tokens read
             before that, which are not the reward's.
+        particles_share_execution: whether the program is being executed once for all particles.
     """
 
     budget: Budget | None = None
@@ -134,6 +135,7 @@ class RunScope:
     began: float = field(default_factory=time.perf_counter, repr=False)
     passes_on: Callable[[Cost], None] | None = field(default=None, repr=False)
     kept_from_reward: tuple[int, int, int] | None = field(default=None, repr=False)
+    particles_share_execution: bool = False
     _resources: dict[int, tuple[object, object]] = field(default_factory=dict, repr=False)
     _held: dict[int, int] = field(default_factory=dict, repr=False)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_llm.distributions.replay_key import Allowed
 from pyro_llm.distributions.tilted_next_token import TiltedNextToken
 from pyro_llm.lm.language_model import LanguageModel
 from pyro_llm.lm.state import TextState
@@ -72,6 +73,10 @@ class ConstrainedNextToken(TiltedNextToken):
         new = super().expand(batch_shape, _instance)
         new.allowed = self.allowed
         return new
+
+    def replay_key(self) -> dict[str, Any]:
+        """What a replay is compared by: what is allowed too."""
+        return {**super().replay_key(), "allowed": Allowed(self.allowed)}
 
     @property
     def tilt(self) -> AllowedTokens | Tensor:

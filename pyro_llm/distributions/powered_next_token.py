@@ -62,6 +62,10 @@ class PoweredNextToken(TiltedNextToken):
         new.alpha = self.alpha
         return new
 
+    def replay_key(self) -> dict[str, Any]:
+        """What a replay is compared by: the power too."""
+        return {**super().replay_key(), "alpha": self.alpha}
+
     @property
     def tilt(self) -> float:
         """The power."""

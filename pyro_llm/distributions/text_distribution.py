@@ -13,6 +13,7 @@ from torch import Size, Tensor
 
 from pyro_llm.distributions.arguments import check_language_model, check_state
 from pyro_llm.distributions.provenance import detach_state, state_provenance
+from pyro_llm.distributions.replay_key import replay_key
 from pyro_llm.distributions.sampled import recall_log_prob
 from pyro_llm.distributions.together import draw_together, state_rows
 from pyro_llm.lm.decoding import Decoding
@@ -65,6 +66,13 @@ class TextDistribution(TorchDistribution):
     def decode(self) -> Callable[[Sequence[int]], str]:
         """From tokens of a value to text. Algorithms that find it keep what particles wrote that died out later."""
         return self.lm.decode
+
+    def replay_key(self) -> dict[str, Any]:
+        """By name, what the law of this site is made of, for an engine to compare when it replays a program.
+
+        Values are equal (`==`) if they are the same; those with a row for each text have `map_tensors`. Runs no model.
+        """
+        return replay_key(self.lm, self.decoding, self.state)
 
     @property
     def tilt(self) -> Any:

@@ -13,10 +13,19 @@ from torch import Tensor
 from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.endless import MOST_SITES_AFTER_STOP, Endless
 from pyro_llm.handlers.loop_record import LoopRecords
-from pyro_llm.handlers.messages import check_plates, compare_with_record, kind_of, plate_nesting, scaled, scored
+from pyro_llm.handlers.messages import (
+    check_plates,
+    compare_with_record,
+    kind_of,
+    plate_nesting,
+    scaled,
+    scored,
+    shared_parameters,
+)
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 from pyro_llm.handlers.record import Site, SiteRecord
+from pyro_llm.handlers.reordered_replay import check_what_is_shared
 from pyro_llm.handlers.scales import factor_of_scale, is_scaled, log_prob_of_draw, unscaled
 from pyro_llm.handlers.step_tokens import step_tokens
 from pyro_llm.handlers.structures import ParticleAxis
@@ -86,6 +95,10 @@ class ParticleMessenger(Messenger):
         self._watch.end("the end of the program")
         self.record.end()
         self._loops.end()
+
+    def check_shared(self, execute: Callable[[Messenger], Any]) -> None:
+        """After `finish`: see `check_what_is_shared`, where `execute` is explained."""
+        check_what_is_shared(execute, self.record, self.axis, self._present_value)
 
     def stop(self) -> None:
         """Go on without recording anything: what the program does beyond what is recorded has no weight any more.
@@ -188,6 +201,7 @@ class ParticleMessenger(Messenger):
         if kind in ("latent", "observed"):
             site.event_dim = getattr(msg["fn"], "event_dim", None)
         if kind == "latent":
+            site.shared = shared_parameters(msg["fn"])
             site.decode = getattr(msg["fn"], "decode", None)
             site.drawn = None if site.decode is None else msg["value"]
             site.log_prob, site.step = self._weigh_latent(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -35,6 +35,7 @@ class Site:
         log_prob: of a latent site, the log-probability of each particle's value, in generation `met`. `[P]`.
         step: of an observed site, or a scaled latent one, the index of its step.
         fn: its distribution, kept as long as replays are compared with it.
+        shared: of its distribution, what all particles share, by name.
         drawn: the value as it was first met, where the distribution can `decode` it into text.
         decode: its distribution's, from token ids to text.
     """
@@ -50,6 +51,7 @@ class Site:
     log_prob: Tensor | None = None
     step: int | None = None
     fn: Any = None
+    shared: dict[str, Any] = field(default_factory=dict)
     drawn: Any = None
     decode: Callable[[list[int]], str] | None = None
 

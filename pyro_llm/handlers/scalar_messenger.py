@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_llm.handlers.endless import MOST_SITES_AFTER_STOP, Endless
 from pyro_llm.handlers.loop_record import LoopRecords
-from pyro_llm.handlers.messages import compare_with_record, kind_of, scaled, scored
+from pyro_llm.handlers.messages import compare_laws, compare_with_record, kind_of, scaled, scored
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import RandomnessWatch
 from pyro_llm.handlers.record import Site, SiteRecord
@@ -166,6 +166,8 @@ class ScalarMessenger(Messenger):
         self._watch.end(f"site {name!r}")
         if kind == "latent" and not msg["done"]:
             if name in self._answers:
+                if msg["infer"].get("proposal") is None:
+                    compare_laws(name, self._answers[name][0], msg["fn"])
                 msg["value"], msg["done"] = self._answers[name][1], True
                 return
             self._stop_or_propose(msg)

@@ -85,6 +85,10 @@ class ParticleAxis:
         if event_dim is None:
             return 0 if tensor.dim() >= -self.dim and tensor.shape[0] == self.size else None
         index = tensor.dim() + self.dim - event_dim
+        if index > 0 and (tensor.shape[index] != self.size or tensor.shape[:index].numel() > 1):
+            # Only dimensions of size 1 may stand left of the particles. So those right of them are more than the
+            # plates: several texts in one event, of a site `LLM(...).to_event(1)` say.
+            index = 0
         return index if index >= 0 and tensor.shape[index] == self.size else None
 
     def gather(self, value: Any, slots: Tensor | None, value_event_dim: int | None = None) -> Any:
@@ -114,7 +118,7 @@ class ParticleAxis:
         def split(tensor: Tensor, event_dim: int | None) -> Tensor:
             event_dim = value_event_dim if event_dim is None else event_dim
             index = self.find(tensor, event_dim)
-            if index is None and event_dim is not None and tensor.dim() == event_dim:
+            if index is None and event_dim is not None:
                 tensor, index = tensor.expand(self.size, *tensor.shape), 0
             if index is None:
                 return tensor

@@ -160,6 +160,7 @@ class ConditionalSMC:
                 messenger.finish()
                 if reference is None:
                     check_observations(execute, messenger)
+                    messenger.check_shared(execute)
             except BudgetSpent:
                 if reference is not None:
                     raise

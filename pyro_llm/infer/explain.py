@@ -12,8 +12,9 @@ import pyro
 from pyro_llm.errors import BatchedBranchError, NonFiniteWeightError, PlateNestingError, PyroLLMError
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE
 from pyro_llm.handlers.record import Site
+from pyro_llm.run_scope import current_run_scope
 
-# What torch says where one number is wanted. A tensor of a single element would do in each of these places.
+# What torch and NumPy say where one value is wanted. A tensor of a single element would do in each of these places.
 _BATCHED_BRANCH = re.compile(
     "Boolean value of Tensor with more than one value"
     "|cannot be converted to Scalar"
@@ -22,6 +23,9 @@ _BATCHED_BRANCH = re.compile(
     r"|unsupported format string passed to Tensor\.__format__"
     "|must be (tuple of ints|int|Number), (not Tensor|but found element of type Tensor)"
     "|must be tuple of ints, ?but got Tensor"
+    "|truth value of an array with more than one element is ambiguous"  # NumPy's, of texts
+    "|can only convert an array of size 1 to a Python scalar"
+    "|only (length-1|0-dimensional) arrays can be converted to Python scalars"
     r"|arange\(\) received an invalid combination of arguments - got \(Tensor"  # the size of a plate
 )
 
@@ -57,8 +61,14 @@ def _factor_name(error: BaseException) -> str:
 
 @contextmanager
 def explained_batching(max_plate_nesting: int, size: int = 0) -> Iterator[None]:
-    """Raise a typed error, from the original one, where a program is not fit for `size` batched particles."""
+    """Execute a program for `size` particles at once; a typed error, from the original, where it is not fit for that.
+
+    Within it the run's scope says that particles share the execution.
+    """
+    scope = current_run_scope()
     try:
+        if scope is not None:
+            scope.particles_share_execution = True
         yield
     except PyroLLMError:
         raise
@@ -66,10 +76,10 @@ def explained_batching(max_plate_nesting: int, size: int = 0) -> Iterator[None]:
         message = " ".join(str(error).split())
         if _BATCHED_BRANCH.search(message):
             raise BatchedBranchError(
-                f"The program treats a tensor that holds one value per particle as a single number ({message}). Use "
-                'particles="scalar" of `SMC` or `Importance`, which then run the program once for each particle, or '
-                "compute on whole tensors: "
-                "`torch.where` in place of `if`, a mask in place of an early end."
+                f"The program treats a tensor that holds one value per particle, or an array of their texts, as a "
+                f'single value ({message}). Use particles="scalar" of `SMC` or `Importance`, which then run the '
+                "program once for each particle, or compute on whole tensors: `torch.where` in place of `if`, a mask "
+                "in place of an early end."
             ) from error
         if PARTICLE_PLATE in message and isinstance(error, ValueError):
             raise PlateNestingError(
@@ -87,3 +97,6 @@ def explained_batching(max_plate_nesting: int, size: int = 0) -> Iterator[None]:
                 "`Importance`."
             ) from error
         raise
+    finally:
+        if scope is not None:
+            scope.particles_share_execution = False

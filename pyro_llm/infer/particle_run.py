@@ -92,6 +92,7 @@ def run_messenger(
                     continue
             messenger.finish()
             check_observations(execute, messenger)
+            messenger.check_shared(execute)
         except (BudgetSpent, RewardError) as stop:
             if isinstance(stop, RewardError):
                 failure = stop

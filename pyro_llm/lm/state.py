@@ -14,6 +14,7 @@ import torch
 from torch import Size, Tensor
 
 from pyro_llm.errors import PromptError
+from pyro_llm.lm.batch_texts import SCALAR_ADVICE, RowText, batch_texts, particles_share_execution, refuse
 from pyro_llm.lm.language_model import LanguageModel, Prefix, Session
 from pyro_llm.run_scope import current_run_scope
 
@@ -57,7 +58,7 @@ class TextState:
         """The state, of empty batch shape, right after a prompt.
 
         Raises:
-            PromptError: the prompt is no string, or has a tensor written out in it.
+            PromptError: the prompt is no string, has a tensor written out in it, or is made from one particle's text.
         """
         check_prompt(prompt)
         return cls(
@@ -90,11 +91,15 @@ class TextState:
 
     @property
     def texts(self) -> np.ndarray:
-        """The texts since the prompt, as an object array of `str`. Shape `batch_shape`."""
+        """The texts since the prompt, as an object array of `str`. Shape `batch_shape`.
+
+        In a run that executes the program once for all particles, texts of several rows are no single string, nor a
+        condition for all: f-strings, `str()`, `in` and `if` raise a BatchedBranchError. Row by row all works.
+        """
         rows = self.tokens.reshape(self.finished.numel(), self.tokens.shape[-1]).tolist()
         texts = np.empty(len(rows), dtype=object)
         texts[:] = [self.lm.decode([token for token in row if token != PAD]) for row in rows]
-        return texts.reshape(tuple(self.batch_shape))
+        return batch_texts(texts.reshape(tuple(self.batch_shape)))
 
     def append(self, step: Tensor) -> TextState:
         """The state after a further step of tokens.
@@ -217,9 +222,17 @@ class TextState:
         state = {name: value for name, value in self.__dict__.items() if name not in ("lengths", "_asked")}
         return state | {"_judged": {}}
 
+    def __str__(self) -> str:
+        if self.tokens.numel() and self.finished.numel() > 1:
+            refuse("makes one string of a state with the texts of all particles")
+        return repr(self)
+
+    def __format__(self, format_spec: str) -> str:
+        return format(str(self), format_spec)
+
     def __repr__(self) -> str:
         shape = f"batch_shape={tuple(self.batch_shape)}, " if self.batch_shape else ""
-        first = self.texts.flat[0] if self.finished.numel() else ""
+        first = self.texts.flat[0] if self.finished.numel() else ""  # of `flat`: a plain string, in a run too
         finished = int(self.finished.sum())
         return f"TextState({shape}prompt={self.prompt!r}, finished={finished}/{self.finished.numel()}, first={first!r})"
 
@@ -231,9 +244,17 @@ def _in_this_run(reward: Any) -> tuple[object, Any]:
 
 
 def check_prompt(prompt: object) -> None:
-    """Raise PromptError for a prompt that is no string, or has a tensor written out in it, as f"{tensor}" does."""
+    """Raise PromptError for a prompt that is no string, has a tensor written out in it, or is one particle's text."""
     if not isinstance(prompt, str):
-        raise PromptError(f"The prompt {prompt!r} is a {type(prompt).__name__}: give a string, one for all texts.")
+        raise PromptError(
+            f"The prompt {prompt!r} is a {type(prompt).__name__}: give a string, one for all texts."
+            + (f" {SCALAR_ADVICE}" if particles_share_execution() else "")
+        )
+    if isinstance(prompt, RowText) and particles_share_execution():
+        raise PromptError(
+            f"The prompt {str(prompt)!r} is made from the text of one particle: all particles share one prompt. "
+            + SCALAR_ADVICE
+        )
     written = _WRITTEN_TENSOR.search(prompt)
     if written is not None:
         raise PromptError(
