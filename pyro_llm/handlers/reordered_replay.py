@@ -56,9 +56,7 @@ def _shared_after_latents(sites: Sequence[Site]) -> bool:
 
 
 class _ReorderedReplay(Messenger):
-    def __init__(
-        self, record: SiteRecord, axis: ParticleAxis, present: Callable[[Site], Any], order: Tensor
-    ) -> None:
+    def __init__(self, record: SiteRecord, axis: ParticleAxis, present: Callable[[Site], Any], order: Tensor) -> None:
         super().__init__()
         self._record, self._axis, self._present, self._order = record, axis, present, order
 

@@ -109,3 +109,14 @@ def test_tensors_in_order():
     a, b = torch.zeros(1), torch.ones(1)
     assert [tensor is expected for tensor, expected in zip(tensors_of({"p": a, "q": (b,)}), (a, b), strict=True)]
     assert map_structure(lambda tensor, event_dim: tensor + 1, [a])[0].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim", "index"),
+    [((6, 3, 4), -1, 0), ((6, 6, 4), -1, 0), ((1, 6, 4), -1, 1), ((6, 1, 3, 4), -2, 0), ((3, 4), -1, None)],
+)
+def test_dimensions_of_an_event_right_of_the_particles(shape, dim, index):
+    """Only those of size 1 may be left of the particles, so that others are right of them."""
+    axis = ParticleAxis(2, 3, dim)
+    assert axis.find(torch.zeros(shape), event_dim=1) == index
+    assert axis.split_runs(Rows(torch.zeros(shape), torch.zeros(shape[:-1]), None)).tokens.shape[:2] == (2, 3)
