@@ -62,7 +62,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Allowed:
-    """The tokens that a constraint allows after each text: a mask `[..., vocabulary_size]`, or an automaton's states."""
+    """The tokens that a constraint allows after each text: a mask `[..., vocabulary_size]`, or by an automaton."""
 
     tokens: AllowedTokens | Tensor
 

@@ -62,7 +62,7 @@ class RowText(str):
 
 
 class BatchTexts(np.ndarray):
-    """Texts by particle. All that goes row by row is as for any array; what asks for one string or one answer is not."""
+    """Texts by particle. All that goes row by row is as for any array; what asks for one answer is not."""
 
     def __format__(self, format_spec: str) -> str:
         refuse("writes the texts of all particles into one string")

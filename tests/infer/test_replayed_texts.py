@@ -2,6 +2,7 @@
 
 import random
 import time
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -59,13 +60,13 @@ MASKS = torch.tensor([[True, True, True], [True, True, False]])
     [
         ("append", "temperature", lambda state, n: LLM(LM, state, max_tokens=1, temperature=1.0 + n)),
         ("append", "top_p", lambda state, n: LLM(LM, state, max_tokens=1, top_p=1 / n)),
-        ("append", "stop", lambda state, n: LLM(LM, state, max_tokens=1, stop="ab"[n % 2])),
-        ("append", "lm", lambda state, n: LLM([LM, OTHER][n % 2], state, max_tokens=1)),
+        ("append", "stop", lambda state, n: LLM(LM, state, max_tokens=1, stop="ab"[int(n > 1)])),
+        ("append", "lm", lambda state, n: LLM([LM, OTHER][int(n > 1)], state, max_tokens=1)),
         ("append", "max_tokens", lambda state, n: LLM(LM, state, max_tokens=n)),
         ("append_token", "temperature", lambda state, n: NextToken(LM, state, temperature=1.0 + n)),
-        ("append_token", "top_k", lambda state, n: NextToken(LM, state, top_k=n % 2)),
+        ("append_token", "top_k", lambda state, n: NextToken(LM, state, top_k=int(n > 1))),
         ("append_token", "alpha", lambda state, n: PoweredNextToken(LM, state, alpha=1.0 + n)),
-        ("append_token", "allowed", lambda state, n: ConstrainedNextToken(LM, state, MASKS[n % 2])),
+        ("append_token", "allowed", lambda state, n: ConstrainedNextToken(LM, state, MASKS[int(n > 1)])),
         ("append_token", "temperature", lambda state, n: NextToken(LM, state, temperature=1.0 + n).mask(True)),
     ],
 )
@@ -78,9 +79,9 @@ def test_a_law_that_changes_on_replay(append, parameter, make, particles):
 @pytest.mark.parametrize(
     "number",
     [
-        lambda generator=np.random.default_rng(0): generator.random(),
-        lambda generator=random.Random(0): generator.random(),
-        lambda generator=torch.Generator().manual_seed(0): float(torch.rand((), generator=generator)),
+        np.random.default_rng(0).random,
+        random.Random(0).random,
+        partial(torch.rand, (), generator=torch.Generator().manual_seed(0)),
         time.perf_counter,
     ],
     ids=["numpy generator", "random", "torch generator", "clock"],
@@ -88,7 +89,7 @@ def test_a_law_that_changes_on_replay(append, parameter, make, particles):
 def test_a_prompt_that_changes_on_replay(number, particles):
     """Private generators, and the clock, which no watch over the global ones sees."""
     with pytest.raises(ReplayError, match=r"parameter 'prompt' of site 's0' .*\('q[\d.e-]+', and 'q[\d.e-]+' at first"):
-        run(steps(lambda state: LLM(LM, state, max_tokens=1), prompt=lambda: f"q{number()}"), particles)
+        run(steps(lambda state: LLM(LM, state, max_tokens=1), prompt=lambda: f"q{float(number())}"), particles)
 
 
 def test_texts_that_are_not_those_of_the_ancestors():
@@ -104,7 +105,7 @@ def test_texts_that_are_not_those_of_the_ancestors():
         pyro.factor("f", torch.where(torch.as_tensor(kept[0].texts == "a"), 0.0, -3.0))
         pyro.sample("s2", LLM(LM, state, max_tokens=1))
 
-    with pytest.raises(ReplayError, match="parameter 'state' of site 's1'.*its rows differ"):
+    with pytest.raises(ReplayError, match=r"parameter 'state' of site 's1'.*its rows differ"):
         run(model)
 
 
@@ -115,7 +116,7 @@ def test_another_kind_of_distribution_on_replay(particles):
     def drift(state):
         return LLM(LM, state, max_tokens=1) if next(counter) < 1 else NextToken(LM, state)
 
-    with pytest.raises(ReplayError, match="distribution of site 's0' was NextToken, and LLM at first"):
+    with pytest.raises(ReplayError, match=r"distribution of site 's0' was NextToken, and LLM at first"):
         run(steps(drift), particles)
 
 
@@ -123,7 +124,7 @@ def test_another_kind_of_distribution_on_replay(particles):
 @pytest.mark.parametrize(
     ("append", "law"),
     [
-        ("append", lambda state: LLM(LM, state, max_tokens=2, stop="b", temperature=0.7, top_k=2)),
+        ("append", lambda state: LLM(LM, state, max_tokens=2, temperature=0.7, top_k=2)),
         ("append_token", lambda state: NextToken(LM, state, top_p=0.9)),
         ("append_token", lambda state: PoweredNextToken(LM, state, 2)),
         ("append_token", lambda state: ConstrainedNextToken(LM, state, torch.tensor([True, False, True]))),

@@ -33,7 +33,7 @@ def shared_execution():
         lambda texts: "a" in texts,
         bool,
         lambda texts: f"review: {texts[0]}",
-        lambda texts: "review: {:>3}".format(texts[1]),
+        lambda texts: f"review: {texts[1]:>3}",
         lambda texts: f"review: {texts[:1].item()}",
         lambda texts: f"review: {'draft ' + texts[2]}",
     ],
@@ -71,7 +71,7 @@ def test_functions_of_rows_work(shared_execution):
     equal = texts == "b"
     assert type(equal) is np.ndarray and equal.tolist() == [False, True, False]
     assert torch.from_numpy(equal).any() and True in equal
-    assert {"ab": 1}[texts[0]] == 1 and texts[0] == "ab" and f"{str(texts[0])}" == "ab"
+    assert {"ab": 1}[texts[0]] == 1 and texts[0] == "ab" and f"{texts[0]!s}" == "ab"
     assert set(texts) == {"ab", "a", "b"}
     assert (texts + "!").tolist() == ["ab!", "b!", "a!"]
     assert np.vectorize(len)(texts).tolist() == [2, 1, 1]
