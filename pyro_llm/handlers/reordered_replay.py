@@ -1,10 +1,10 @@
 """A check that what all particles share, such as a prompt, is made from no particle's latent values.
 
 Where all particles are executed at once, a program can take the value of some for that of all: `x[0]`, `x.tolist()`. A
-replay after resampling shows that, if there is one. Else, and only if a site that comes after latent values has
-something shared which none before them had, the program is executed three times more when it has ended, with its
-particles in other orders. It finds the values that were drawn, so that no model runs and nothing is scored. It is no proof:
-particles that take each other's places may have equal values.
+replay after resampling shows that, if there is one. So, if a site after latent values shares something that none before
+them had, the program is executed three times more when it has ended, its particles in other orders. It finds the values
+that were drawn: no model runs, and nothing is scored. It is no proof: particles that change places may have equal
+values.
 """
 
 from __future__ import annotations
