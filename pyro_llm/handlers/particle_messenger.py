@@ -10,7 +10,6 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.endless import MOST_SITES_AFTER_STOP, Endless
 from pyro_llm.handlers.loop_record import LoopRecords
 from pyro_llm.handlers.messages import (
@@ -25,7 +24,6 @@ from pyro_llm.handlers.messages import (
 from pyro_llm.handlers.proposals import proposal_of, weigh_draw
 from pyro_llm.handlers.randomness import LIBRARIES, RandomnessWatch, libraries_drawn_from
 from pyro_llm.handlers.record import Site, SiteRecord
-from pyro_llm.handlers.reordered_replay import check_what_is_shared
 from pyro_llm.handlers.scales import factor_of_scale, is_scaled, log_prob_of_draw, unscaled
 from pyro_llm.handlers.step_tokens import step_tokens
 from pyro_llm.handlers.structures import ParticleAxis
@@ -95,10 +93,6 @@ class ParticleMessenger(Messenger):
         self._watch.end("the end of the program")
         self.record.end()
         self._loops.end()
-
-    def check_shared(self, execute: Callable[[Messenger], Any]) -> None:
-        """After `finish`: see `check_what_is_shared`, where `execute` is explained."""
-        check_what_is_shared(execute, self.record, self.axis, self._present_value)
 
     def stop(self) -> None:
         """Go on without recording anything: what the program does beyond what is recorded has no weight any more.
@@ -213,8 +207,7 @@ class ParticleMessenger(Messenger):
     def samples(self) -> dict[str, Tensor]:
         """The values that each particle has for itself at latent and deterministic sites, each `[R, N, ...]`.
 
-        Dimensions left of a site's own plates go, so that each value has the shape that the program gives it without
-        the particles.
+        Dimensions left of a site's own plates go: values have the shape that the program alone gives them.
         """
         kept = {}
         for site in self.record.sites:
@@ -298,20 +291,7 @@ class ParticleMessenger(Messenger):
             return torch.full((self.axis.size,), torch.nan)
 
     def _by_particle(self, name: str, log_prob: Tensor) -> Tensor:
-        """Sum over all dimensions but that of the particles; what has no such dimension counts once for each."""
-        size, dim = self.axis.size, self.axis.dim
-        if log_prob.shape == (size,) and dim == -1:
-            return log_prob
-        if log_prob.dim() > -dim or (log_prob.dim() == -dim and log_prob.shape[0] not in (1, size)):
-            raise PlateNestingError(
-                f"Site {name!r} has a log-probability of shape {tuple(log_prob.shape)}: the dimension of the {size} "
-                f"particles is {dim}, and only plates may stand right of it. Declare independent dimensions by "
-                "`pyro.plate` and count those that are nested in `max_plate_nesting`, or make them event dimensions by "
-                "`.to_event`."
-            )
-        if log_prob.dim() < -dim or log_prob.shape[0] == 1:
-            return log_prob.double().sum().expand(size)
-        return log_prob.double().reshape(size, -1).sum(-1)
+        return self.axis.sum(name, log_prob)
 
     def _carries_no_factor(self, site: Site) -> bool:
         if site.step is None:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_llm.errors import PlateNestingError
+
 TensorMap = Callable[[Tensor, int | None], Tensor]
 
 
@@ -126,3 +128,30 @@ class ParticleAxis:
             return tensor.reshape(self.num_runs, self.num_particles, *tensor.shape[index + 1 :])
 
         return map_structure(split, value)
+
+    def sum(self, name: str, log_prob: Tensor) -> Tensor:
+        """The sum over all dimensions but that of the particles; what has no such dimension counts once for each.
+
+        Args:
+            name: of the site.
+            log_prob: its log-probability, event dimensions summed out.
+
+        Returns:
+            Shape `[P]`.
+
+        Raises:
+            PlateNestingError: dimensions stand where the particles should, or left of them.
+        """
+        if log_prob.shape == (self.size,) and self.dim == -1:
+            return log_prob
+        dims = log_prob.dim()
+        if dims > -self.dim or (dims == -self.dim and log_prob.shape[0] not in (1, self.size)):
+            raise PlateNestingError(
+                f"Site {name!r} has a log-probability of shape {tuple(log_prob.shape)}: the dimension of the "
+                f"{self.size} particles is {self.dim}, and only plates may stand right of it. Declare independent "
+                "dimensions by `pyro.plate` and count those that are nested in `max_plate_nesting`, or make them event "
+                "dimensions by `.to_event`."
+            )
+        if dims < -self.dim or log_prob.shape[0] == 1:
+            return log_prob.double().sum().expand(self.size)
+        return log_prob.double().reshape(self.size, -1).sum(-1)

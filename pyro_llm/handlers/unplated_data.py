@@ -10,15 +10,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_llm.errors import PlateNestingError
-from pyro_llm.handlers.messages import kind_of
 from pyro_llm.handlers.particle_messenger import ParticleMessenger
 from pyro_llm.handlers.record import Site
+from pyro_llm.handlers.reordered_replay import ReorderedReplay
 from pyro_llm.handlers.structures import agree
 from pyro_llm.run_scope import BudgetSpent
-
-
-class _Otherwise(Exception):
-    """The program does not do what it did before."""
 
 
 def check_observations(execute: Callable[[Messenger], Any], particles: ParticleMessenger) -> None:
@@ -84,20 +80,13 @@ def _observed(execute: Callable[[Messenger], Any], particles: ParticleMessenger,
     return observer.seen
 
 
-class _Observer(Messenger):
-    """Gives latent sites their values in another order of the particles, and sees what is observed."""
+class _Observer(ReorderedReplay):
+    """Sees what is observed."""
 
     def __init__(self, particles: ParticleMessenger, slots: Tensor) -> None:
-        super().__init__()
-        self._particles, self._slots = particles, slots
+        super().__init__(particles, slots)
         self.seen: dict[str, Tensor] = {}
 
-    def _pyro_sample(self, msg: Any) -> None:
-        kind = kind_of(msg)
-        site = self._particles.record.get(msg["name"])
-        if site is None or site.kind != kind:
-            raise _Otherwise
-        if kind in ("latent", "subsample"):
-            msg["value"], msg["done"] = self._particles.present_value(site, self._slots), True
-        elif kind == "observed" and isinstance(msg["value"], Tensor):
+    def see(self, site: Site, msg: Any) -> None:
+        if site.kind == "observed" and isinstance(msg["value"], Tensor):
             self.seen[site.name] = msg["value"]

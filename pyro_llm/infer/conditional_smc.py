@@ -16,6 +16,7 @@ from pyro_llm.handlers.conditional_messenger import ConditionalMessenger
 from pyro_llm.handlers.future_messenger import FutureMessenger, ScoreAgain
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, Restart
 from pyro_llm.handlers.reference import Reference
+from pyro_llm.handlers.shared_parameters import check_what_is_shared
 from pyro_llm.handlers.unplated_data import check_observations
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.particle_values import particle_value
@@ -160,7 +161,7 @@ class ConditionalSMC:
                 messenger.finish()
                 if reference is None:
                     check_observations(execute, messenger)
-                    messenger.check_shared(execute)
+                    check_what_is_shared(execute, messenger)
             except BudgetSpent:
                 if reference is not None:
                     raise

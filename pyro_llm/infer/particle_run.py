@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_llm.errors import RewardError
 from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE, LookAhead, ParticleMessenger, Restart
+from pyro_llm.handlers.shared_parameters import check_what_is_shared
 from pyro_llm.handlers.unplated_data import check_observations
 from pyro_llm.infer.explain import explained_batching, explained_factors
 from pyro_llm.infer.stopping import returned_at_end, stop_for_reward
@@ -92,7 +93,7 @@ def run_messenger(
                     continue
             messenger.finish()
             check_observations(execute, messenger)
-            messenger.check_shared(execute)
+            check_what_is_shared(execute, messenger)
         except (BudgetSpent, RewardError) as stop:
             if isinstance(stop, RewardError):
                 failure = stop
