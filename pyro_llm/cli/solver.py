@@ -51,7 +51,7 @@ class Solver:
 
             pyro.set_rng_seed(seed)
             posterior = self._smc(report).run(problem)
-        return self._labelled(posterior, seed)
+        return self.labelled(posterior, seed)
 
     def solve_each(self, problems: Iterable[tuple[str, int]], concurrent: int) -> Generator[Outcome]:
         """The posteriors of problems and seeds, or what prevented them, as they come: each is that of `solve`."""
@@ -78,7 +78,7 @@ class Solver:
                 for outcome in outcomes:
                     done += 1
                     if outcome.posterior is not None:
-                        self._labelled(outcome.posterior, seeds[outcome.index])
+                        self.labelled(outcome.posterior, seeds[outcome.index])
                     progress.stop()  # what is printed now does not run into the line
                     yield outcome
                     progress.start()
@@ -94,7 +94,8 @@ class Solver:
             progress=progress, budget=options.budget,
         )  # fmt: skip
 
-    def _labelled(self, posterior: Posterior, seed: int) -> Posterior:
+    def labelled(self, posterior: Posterior, seed: int) -> Posterior:
+        """The posterior with its seed, and the options of the command, among its settings."""
         # What torch reports of itself is the seed that was set last, wherever it has got to since; here it was set just
         # before the run.
         posterior.settings["seed"] = seed

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pyro_llm.cli import app
+from pyro_llm.infer import Posterior
 
 
 @pytest.fixture
@@ -17,10 +18,15 @@ def server():
     class Scores(BaseHTTPRequestHandler):
         refused = {"What is 5 + 5?"}  # noqa: RUF012
 
+        @staticmethod
+        def refuses(text):
+            return False
+
         def do_POST(self):
             payload = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            refused = self.refused & set(payload["problems"]) or any(map(self.refuses, payload["texts"]))
             body = json.dumps({"scores": [0.5] * len(payload["texts"])}).encode()
-            self.send_response(403 if self.refused & set(payload["problems"]) else 200)
+            self.send_response(403 if refused else 200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -60,3 +66,19 @@ def test_what_was_solved_is_kept_and_what_failed_is_done_again(server, tmp_path)
     assert again[:3] == first
     assert [record["problem"] for record in again[3:]] == ["What is 5 + 5?"]
     assert again[3]["error"] is None
+
+
+def test_what_a_run_had_when_the_reward_failed_is_written(server, tmp_path):
+    """The server refuses texts of more than one line: the run is the first step, and is saved as such."""
+    server.RequestHandlerClass.refused = set()
+    server.RequestHandlerClass.refuses = staticmethod(lambda text: "\n" in text.rstrip("\n"))
+    out, report = tmp_path / "run.nc", tmp_path / "run.html"
+    command = ["solve", "Mia has 3 boxes of 4. How many are 3 * 4 + 5?", "--out", str(out), "--report", str(report)]
+    command += ["--reward", f"http://127.0.0.1:{server.server_address[1]}", "--seed", "1"]
+    result = CliRunner().invoke(app, [*command, "--particles", "4", "--runs", "1", "--max-tokens", "24"])
+    assert result.exit_code == 2, result.output
+    assert "gave no score for" in " ".join(result.stderr.split()) and "Posterior written to" in result.stderr
+    left = Posterior.load(out)
+    assert left.stopped_by == "reward" and left.stats.num_steps == 1
+    assert left.settings["seed"] == 1 and left.settings["command"]["particles"] == 4
+    assert report.stat().st_size > 1000
