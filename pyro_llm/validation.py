@@ -41,7 +41,7 @@ def reason(error: ValidationError, whole: str = "the line") -> str:
         whole: what a fault of no single field is said of.
 
     Example:
-        >>> from pydantic import TypeAdapter
+        >>> from pydantic import TypeAdapter, ValidationError
         >>> try:
         ...     TypeAdapter(dict[str, int]).validate_python({"seed": "x"})
         ... except ValidationError as error:

@@ -51,7 +51,7 @@ def test_sites_that_a_particle_has_not_met_are_one_value():
     posterior = SMC(model, num_particles=40, particles="scalar").run()
     heads = posterior.marginal(of="tails")[0.0]
     assert dict(posterior.marginal(of="x")) == pytest.approx({None: heads, 2.5: 1 - heads})
-    assert dict(posterior.marginal(of="n")) == pytest.approx({-1: heads, 3: 1 - heads})
+    assert dict(posterior.marginal(of="n")) == pytest.approx({None: heads, 3: 1 - heads})
 
 
 def test_a_shared_value_of_the_size_of_the_population():

@@ -176,8 +176,16 @@ def test_closing_leaves_nothing_behind():
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
 
 
+@pytest.fixture
+def interrupt_key():
+    """The interrupt key as a terminal has it: a process that a shell began in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("place", ["reward", "lm"])
-def test_the_interrupt_key_leaves_nothing_behind(place):
+def test_the_interrupt_key_leaves_nothing_behind(place, interrupt_key):
     done = []
 
     def slow(text):
