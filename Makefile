@@ -121,7 +121,7 @@ notebooks: $(VENV)/.installed-notebooks  ## Execute the notebooks and keep their
 study-accuracy study-wide study-scores study-robustness study-allocation study-ablations: study-%: $(VENV)/.installed
 	$(BIN)/pyro-llm bench studies/$*.yaml --out studies/results/$* --workers 2
 
-study-accuracy:  ## Study (a): accuracy against budget, nine methods (35 minutes on one core).
+study-accuracy:  ## Study (a): accuracy against budget, twelve methods (an hour on one core).
 study-wide:  ## Study (a) up to 256 generations, on fewer problems (30 minutes on one core).
 study-scores:  ## Study (a): is it the search, or its score? (10 minutes on one core)
 study-robustness:  ## Study (b): rewards that are wrong (20 minutes on one core).
