@@ -21,6 +21,7 @@ from pyro.poutine.substitute_messenger import SubstituteMessenger
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 
 from pyro_llm.errors import OuterHandlerError
+from pyro_llm.handlers.particle_messenger import PARTICLE_PLATE
 
 # Those of Pyro's that change which values a program has, or what they count.
 _CHANGING: dict[type, str] = {
@@ -44,8 +45,14 @@ def check_no_handlers_around(algorithm: str) -> None:
     """Raise OuterHandlerError inside a handler that was meant for the program of a run that begins now.
 
     Others (`trace`, `seed`, ...) change nothing and pass, and so does whatever stands outside a `poutine.block()`, or
-    around a run that is part of another run's program.
+    around a run that is part of another run's program. There it is an error if that program is executed once for all
+    particles.
     """
+    if any(getattr(handler, "name", None) == PARTICLE_PLATE for handler in _PYRO_STACK):
+        raise OuterHandlerError(
+            f"{algorithm} was run inside the program of another run, which executes it once for all particles. Give "
+            'that one particles="scalar" (of `SMC` or `Importance`), so that each particle has a run of its own.'
+        )
     if any(type(handler).__module__.startswith("pyro_llm.handlers.") for handler in _PYRO_STACK):
         return
     for handler in reversed(_PYRO_STACK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pyro.poutine.messenger import Messenger
@@ -10,17 +11,36 @@ from torch import Tensor
 from pyro_llm.handlers.messages import kind_of
 from pyro_llm.handlers.particle_messenger import ParticleMessenger
 from pyro_llm.handlers.record import Site
+from pyro_llm.run_scope import BudgetSpent, run_scope
 
 
 class Strayed(Exception):
-    """The program met a site that it had not met before; the argument is its name."""
+    """Enough has been seen of the program, or it does not do what it did before."""
+
+
+def repeat(execute: Callable[[Messenger], Any], replay: ReorderedReplay) -> bool:
+    """Execute a program that has ended in a replay; whether it came to its end.
+
+    What the program does of itself, outside its sites, it does again, but in a scope of its own: it costs the run
+    nothing, and no failure there is one of the run.
+
+    Args:
+        execute: executes the program inside a handler, and the plate of the particles.
+        replay: the handler.
+    """
+    try:
+        with run_scope():
+            execute(replay)
+    except (Exception, BudgetSpent):
+        return False
+    return True
 
 
 class ReorderedReplay(Messenger):
     """Gives latent sites the values that were drawn, in another order of the particles.
 
-    What is made from them for all particles at once, or in their place, shows itself by not following. No model runs,
-    nothing is drawn, and no factor is asked for.
+    What is made from them for all particles at once, or in their place, shows itself by not following. At the sites no
+    model runs, nothing is drawn, and no factor is asked for.
 
     Args:
         particles: what the program did.
@@ -41,6 +61,9 @@ class ReorderedReplay(Messenger):
         """
         raise NotImplementedError
 
+    def stray(self, name: str) -> None:
+        """Note that a site was not met before."""
+
     def _pyro_twist(self, msg: Any) -> None:
         msg["done"] = True
 
@@ -48,7 +71,8 @@ class ReorderedReplay(Messenger):
         kind = kind_of(msg)
         site = self.particles.record.get(msg["name"])
         if site is None or site.kind != kind:
-            raise Strayed(msg["name"])
+            self.stray(msg["name"])
+            raise Strayed
         self.see(site, msg)
         if kind in ("latent", "subsample"):
             msg["value"], msg["done"] = self.particles.present_value(site, self.slots), True

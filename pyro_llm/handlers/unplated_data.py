@@ -12,9 +12,8 @@ from torch import Tensor
 from pyro_llm.errors import PlateNestingError
 from pyro_llm.handlers.particle_messenger import ParticleMessenger
 from pyro_llm.handlers.record import Site
-from pyro_llm.handlers.reordered_replay import ReorderedReplay
+from pyro_llm.handlers.reordered_replay import ReorderedReplay, repeat
 from pyro_llm.handlers.structures import agree
-from pyro_llm.run_scope import BudgetSpent
 
 
 def check_observations(execute: Callable[[Messenger], Any], particles: ParticleMessenger) -> None:
@@ -73,11 +72,7 @@ def _repeats(site: Site, particles: ParticleMessenger, now: Tensor) -> bool:
 def _observed(execute: Callable[[Messenger], Any], particles: ParticleMessenger, slots: Tensor) -> dict[str, Tensor]:
     """What is observed by site with the particles in this order; nothing where the program does otherwise."""
     observer = _Observer(particles, slots)
-    try:
-        execute(observer)
-    except (Exception, BudgetSpent):  # no error of the run, which has ended
-        return {}
-    return observer.seen
+    return observer.seen if repeat(execute, observer) else {}
 
 
 class _Observer(ReorderedReplay):

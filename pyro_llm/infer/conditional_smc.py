@@ -159,14 +159,15 @@ class ConditionalSMC:
                     except FutureNeeded as needed:
                         self._draw_pasts(messenger, needed.runs, args, kwargs)
                 messenger.finish()
-                if reference is None:
-                    check_observations(execute, messenger)
-                    check_what_is_shared(execute, messenger)
             except BudgetSpent:
                 if reference is not None:
                     raise
                 messenger.stop()
                 returned = returned_at_end(execute)
+            else:
+                if reference is None:
+                    check_observations(execute, messenger)
+                    check_what_is_shared(execute, messenger)
         return self._choose(messenger, returned)
 
     def _draw_pasts(

@@ -92,14 +92,15 @@ def run_messenger(
                 except Restart:
                     continue
             messenger.finish()
-            check_observations(execute, messenger)
-            check_what_is_shared(execute, messenger)
         except (BudgetSpent, RewardError) as stop:
             if isinstance(stop, RewardError):
-                failure = stop
+                failure = stop.with_traceback(None)  # which would keep the run, and all that it holds
                 stop_for_reward()
             messenger.stop()
             returned = returned_at_end(execute)
+        else:
+            check_observations(execute, messenger)
+            check_what_is_shared(execute, messenger)
     return ParticleRun(
         population=population,
         samples=messenger.samples(),

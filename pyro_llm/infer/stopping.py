@@ -25,8 +25,14 @@ def delivered(make: Callable[[], Posterior], failure: RewardError | None) -> Pos
     """The posterior of a run; or the failure of the reward that ended it is raised, and carries it."""
     if failure is None:
         return make()
-    failure.posterior = make()
-    raise failure
+    try:
+        failure.posterior = make()
+    except Exception as error:
+        failure.add_note(f"What the run had makes no posterior: {type(error).__name__}: {error}")
+    try:
+        raise failure
+    finally:
+        del failure  # the error would refer to this frame, and this frame to the error
 
 
 def returned_at_end(execute: Callable[[], Any]) -> Any:

@@ -6,6 +6,8 @@ Outside of a run these are ordinary arrays and strings.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,20 @@ def particles_share_execution() -> bool:
     return scope is not None and scope.particles_share_execution
 
 
+@contextmanager
+def row_by_row() -> Iterator[None]:
+    """What a block does with texts it does for each row by itself, as a reward may, whose results are one for each."""
+    scope = current_run_scope()
+    if scope is None or not scope.particles_share_execution:
+        yield
+        return
+    scope.particles_share_execution = False
+    try:
+        yield
+    finally:
+        scope.particles_share_execution = True
+
+
 def refuse(what: str) -> None:
     """Raise BatchedBranchError in an execution that all particles share.
 
@@ -41,15 +57,11 @@ def refuse(what: str) -> None:
 class RowText(str):
     """The text of one row, picked from those of all particles: no part of anything that all particles share.
 
-    A function of it may do with it whatever can be done with a string. Only what is written *with* it is refused, an
-    f-string, and `+` gives another `RowText`, which is no prompt. `str(text)` is the plain string.
+    A function of it may do with it whatever can be done with a string. It is no prompt, and nor is what `+` makes of
+    it, another `RowText`. An f-string gives a plain string: what becomes of that in a prompt, a replay shows.
     """
 
     __slots__ = ()
-
-    def __format__(self, format_spec: str) -> str:
-        refuse("writes the text of one particle into a string")
-        return super().__format__(format_spec)
 
     def __add__(self, other: str) -> RowText:
         return RowText(super().__add__(other))

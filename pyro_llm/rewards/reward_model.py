@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_llm.errors import RewardError
+from pyro_llm.lm.batch_texts import row_by_row
 from pyro_llm.lm.state import PAD, TextState
 from pyro_llm.rendezvous import is_conducted, serve
 from pyro_llm.rewards.reward import Reward
@@ -42,7 +43,8 @@ def ask(reward: RewardModel, state: TextState) -> Tensor:
             expects a text and is given a state.
     """
     try:
-        found = reward(state)
+        with row_by_row():
+            found = reward(state)
     except (TypeError, AttributeError) as error:
         if isinstance(reward, Reward) or type(state).__name__ not in str(error):
             raise

@@ -32,10 +32,6 @@ def shared_execution():
         lambda texts: str(texts.reshape(3, 1)),
         lambda texts: "a" in texts,
         bool,
-        lambda texts: f"review: {texts[0]}",
-        lambda texts: f"review: {texts[1]:>3}",
-        lambda texts: f"review: {texts[:1].item()}",
-        lambda texts: f"review: {'draft ' + texts[2]}",
     ],
 )
 def test_what_would_be_one_for_all_is_refused(use, shared_execution):
