@@ -92,7 +92,7 @@ def test_a_prompt_of_one_particles_text_is_an_error():
         return state.append(pyro.sample("review", LLM(LM, state, max_tokens=2)))
 
     pyro.set_rng_seed(0)
-    with pytest.raises(ReplayError, match="The prompt of site 'review'(.|\n)*particles=\"scalar\""):
+    with pytest.raises(ReplayError, match=r"The prompt of site 'review'(.|\n)*particles=.scalar."):
         SMC(model, 8, progress=False).run()
 
 
