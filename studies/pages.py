@@ -75,6 +75,8 @@ def at_equal_accuracy(tables: Results) -> str:
             ]
             cells = [f"{rate.budget} | {rate}" for rate in rates]
             its = f"{curve.algorithm}, {budget:.0f} generations" + (" (its best)" if budget == best else "")
+            if (least := rates[0].reference_least) is not None:
+                its += f" ({least} would do)"
             rows.append(f"| {its} | {rates[0].accuracy:.3f} | {' | '.join(cells)} |")
     if len(rows) == 2:
         return "No search is among these results."

@@ -74,12 +74,13 @@ def solve_file(file: Path, options: SolveOptions, out: Path | None, concurrent: 
             with closing(Solver(options).solve_each(chain([first], unsolved), concurrent)) as outcomes:
                 for outcome in outcomes:
                     result = _result(outcome, *begun[outcome.index], options, folder)
+                    if results_path is not None:
+                        append(results_path, result)  # first: whoever reads what is shown may stop reading
                     results.append(result)
                     _show(result)
-                    if results_path is not None:
-                        append(results_path, result)
     finally:
-        _summarise(results, len([result for result in results if result.id in done]), results_path)
+        if results:
+            _summarise(results, len([result for result in results if result.id in done]), results_path)
     return SOME_FAILED if any(result.error is not None for result in results) else 0
 
 
@@ -102,13 +103,18 @@ def _prepare(out: Path | None) -> tuple[Path | None, Path | None]:
 
 
 def _done(path: Path, options: SolveOptions) -> dict[str, Result]:
-    """The results of former calls by id, less those that are to be done again."""
+    """The results of former calls by id, less those that are to be done again: failed, or their posterior is gone."""
     if mend_results(path):
         errors.print(
             f"The last line of {path} was cut off, and is dropped.", style="yellow", markup=False, highlight=False,
             soft_wrap=True,
         )  # fmt: skip
-    done = {result.id: result for result in read_results(path) if result.error is None}
+    folder = path.parent
+    done = {
+        result.id: result
+        for result in read_results(path)
+        if result.error is None and (result.posterior is None or (folder / result.posterior).exists())
+    }
     check_settings(path, done.values(), options.settings)
     return done
 

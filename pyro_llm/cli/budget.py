@@ -30,6 +30,8 @@ def read_budget(items: Sequence[str], prices: Path | None) -> Budget | None:
         if name not in Budget.items():
             raise OptionError(f"--budget {item}: there is no item {name!r}; choose of {', '.join(Budget.items())}.")
         limits[name] = _number(item, limit)
+    if "dollars" in limits and prices is None:
+        raise OptionError("--budget dollars=... cannot be counted without prices: give them by --prices prices.json.")
     return Budget(**limits, prices=None if prices is None else Prices.load(prices))  # type: ignore[arg-type]
 
 

@@ -49,6 +49,10 @@ def calibrate_file(
     for name, intervals in changes.items():
         table.add_row(name, *(_written(interval) for interval in intervals))
     output.print(table)
+    output.print(
+        "Errors in bins are larger in resamples than in the sample: their intervals may lie above the estimate.",
+        style="dim", highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
     if out is not None:
         calibration.save(out, reward)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyro_llm.cli.console import output
+from pyro_llm.cli.console import errors, output
 from pyro_llm.cli.options import SolveOptions
 from pyro_llm.cli.outputs import check_outputs, tell_written
 from pyro_llm.errors import RewardError
@@ -13,6 +13,7 @@ from pyro_llm.files import written_whole
 
 if TYPE_CHECKING:
     from pyro_llm.infer import Posterior
+    from pyro_llm.raters import Votes
 
 
 def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path | None, report: Path | None) -> None:
@@ -29,6 +30,8 @@ def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path 
     from pyro_llm.cli.report import show_posterior
     from pyro_llm.cli.solver import Solver
 
+    if options.votes is not None:
+        _tell_votes(options.votes.votes, problem)
     solver = Solver(options)
     try:
         posterior = solver.solve(problem, options.seed)
@@ -36,8 +39,22 @@ def solve_one(problem: str, options: SolveOptions, out: Path | None, plot: Path 
         if error.posterior is not None:  # what the run had when the reward failed
             _write(solver.labelled(error.posterior, options.seed), out, plot, report)
         raise
+    _write(posterior, out, plot, report)  # first: whoever reads what is shown may stop reading
     show_posterior(output, posterior)
-    _write(posterior, out, plot, report)
+
+
+def _tell_votes(votes: Votes, problem: str) -> None:
+    """How many votes are on a problem, so that a text that differs from the one voted on is noticed."""
+    concerned, whole = len(votes.on(problem)), len(votes.on(None))
+    told = f"{concerned} of {whole} votes are on this problem"
+    if concerned:
+        errors.print(told, style="dim", highlight=False)
+    else:
+        errors.print("[bold yellow]Warning:[/]", end=" ")
+        errors.print(
+            f"{told}: a vote's problem must be the same text, character by character.",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _write(posterior: Posterior, out: Path | None, plot: Path | None, report: Path | None) -> None:

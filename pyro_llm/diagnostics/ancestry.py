@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,8 @@ class _Thread(NamedTuple):
 def check_run(posterior: Posterior, run: int) -> None:
     """Raise OptionError for what is no integer, IndexError for a run that the posterior has not."""
     if isinstance(run, bool) or not isinstance(run, int | np.integer):
-        raise OptionError(f"run={run!r}: give the number of a run, from 0 to {posterior.num_runs - 1}.")
+        advice = " To write the figure: plot().savefig(path)." if isinstance(run, str | PathLike) else ""
+        raise OptionError(f"run={run!r}: give the number of a run, from 0 to {posterior.num_runs - 1}.{advice}")
     if not 0 <= run < posterior.num_runs:
         raise IndexError(f"There is no run {run}: the posterior has {posterior.num_runs}, counted from 0.")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Size, Tensor
 
-from pyro_llm.errors import PromptError
+from pyro_llm.errors import OptionError, PromptError
 from pyro_llm.lm.batch_texts import SCALAR_ADVICE, RowText, batch_texts, particles_share_execution, refuse
 from pyro_llm.lm.language_model import LanguageModel, Prefix, Session
 from pyro_llm.run_scope import current_run_scope
@@ -106,7 +106,15 @@ class TextState:
 
         Args:
             step: token ids padded on the right with `PAD`, shape `batch_shape + [step_length]`; batch shapes broadcast.
+
+        Raises:
+            OptionError: `step` is no tensor of token ids.
         """
+        if not isinstance(step, Tensor):
+            raise OptionError(
+                f"append({step!r}): give token ids, as an LLM site has for its value. Fixed text belongs in the "
+                "prompt; what a language model is to have written is observed: pyro.sample(name, LLM(...), obs=tokens)."
+            )
         batch_shape = torch.broadcast_shapes(self.batch_shape, step.shape[:-1])
         before = self.tokens.expand(batch_shape + self.tokens.shape[-1:])
         step = step.expand(batch_shape + step.shape[-1:])
@@ -246,9 +254,13 @@ def _in_this_run(reward: Any) -> tuple[object, Any]:
 def check_prompt(prompt: object) -> None:
     """Raise PromptError for a prompt that is no string, has a tensor written out in it, or is one particle's text."""
     if not isinstance(prompt, str):
+        advice = ""
+        if isinstance(prompt, list | tuple):
+            advice = " Several problems are for `run_each` of an algorithm."
+        elif isinstance(prompt, np.ndarray) and particles_share_execution():
+            advice = f" {SCALAR_ADVICE}"
         raise PromptError(
-            f"The prompt {prompt!r} is a {type(prompt).__name__}: give a string, one for all texts."
-            + (f" {SCALAR_ADVICE}" if particles_share_execution() else "")
+            f"The prompt {prompt!r} is a {type(prompt).__name__}: give a string, one for all texts.{advice}"
         )
     if isinstance(prompt, RowText) and particles_share_execution():
         raise PromptError(

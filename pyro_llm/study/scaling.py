@@ -58,6 +58,8 @@ class ScalingRate:
         not_reached: the share of bootstrap samples in which the algorithm does not reach it with any of its budgets.
         agreed: the number of problems, if both are right on the same ones with these budgets, so that resampling tells
             nothing of their difference, and the interval nothing of the ratio; else 0.
+        reference_least: the smallest budget with which the reference is right as often, if that is less than
+            `reference_budget`: its accuracy has fallen since; else None.
     """
 
     algorithm: str
@@ -70,6 +72,7 @@ class ScalingRate:
     interval: Range
     not_reached: float
     agreed: int = 0
+    reference_least: Range | None = None
 
     def __str__(self) -> str:
         if self.agreed:
@@ -129,8 +132,9 @@ def scaling_rate(
         curve: of the algorithm.
         reference: of the other, on the same problems.
         cost: the kind of budget in which they are compared, see `COST_KINDS`.
-        at_budget: the accuracy is what the reference reaches with this budget of its own. By default it is the
-            highest that the reference reaches, at the smallest budget that is enough.
+        at_budget: the accuracy is what the reference has with this budget of its own, which may be less than it had
+            with a smaller one (`reference_least`). By default it is the highest that the reference reaches, at the
+            smallest budget that is enough.
         accuracy: the accuracy itself, instead.
         level: of confidence.
         resamples: bootstrap samples.
@@ -162,7 +166,12 @@ def scaling_rate(
     )
     not_reached = float(np.mean([math.isinf(budget.high) for _, budget, _, _ in drawn]))
     agreed = len(table) if _agree(curve, reference, cost, *point[1:3]) else 0
-    return ScalingRate(curve.algorithm, reference.algorithm, cost, *point, interval, not_reached, agreed)
+    least = None
+    if column is not None:
+        order = np.argsort(reference.mean_cost(cost), kind="stable")
+        least = budget_at(reference.mean_cost(cost)[order].tolist(), reference.accuracy[order].tolist(), point[0])
+        least = least if least.high < point[2].low * (1 - _ROUNDING) else None
+    return ScalingRate(curve.algorithm, reference.algorithm, cost, *point, interval, not_reached, agreed, least)
 
 
 def _compare(

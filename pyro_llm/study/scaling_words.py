@@ -40,22 +40,19 @@ def rate_in_words(rate: ScalingRate) -> str:
             f"Scaling rate of {rate.algorithm}: it cannot be told, as both reach {accuracy} at the smallest budget, "
             f"{smallest}."
         )
-    needs = (
-        f"{rate.algorithm} needs {_needed(own, rate.kind)} for {accuracy}, {rate.reference} {_needed(other)}".rstrip(
-            ","
-        )
-    )
+    needs = f"{rate.algorithm} needs {_needed(own, rate.kind)} for {accuracy}, {rate.reference} {_needed(other)}"
     many = "as many" if rate.ratio == Range(1.0, 1.0) else f"{rate.ratio} times as many"
+    told = f"Scaling rate of {rate.algorithm}: {needs.rstrip(',')}, which is {many}"
     if rate.agreed:
-        return (
-            f"Scaling rate of {rate.algorithm}: {needs}: {many}; there they agree on every one of the {rate.agreed} "
-            "problems, which tells no interval."
-        )
+        return f"{told}; there they agree on every one of the {rate.agreed} problems, which tells no interval."
     high = "∞" if math.isinf(rate.interval.high) else f"{rate.interval.high:.3g}"
-    told = f"{needs}: {many}, 95 % interval {rate.interval.low:.3g} to {high}"
+    told += f" (95 % interval {rate.interval.low:.3g} to {high}"
     if rate.interval.low < 1 < rate.interval.high:
         told += ", which does not tell which of them needs more"
-    return f"Scaling rate of {rate.algorithm}: {told}."
+    if rate.reference_least is not None:
+        told += f"); {rate.reference} is right as often with {_needed(rate.reference_least).rstrip(',')}"
+        return f"{told}."
+    return f"{told})."
 
 
 def _is_never(budget: Range) -> bool:

@@ -183,7 +183,7 @@ def test_results_of_other_texts_or_options_are_not_taken_for_these(tmp_path):
     for changed, reason in (
         (["--particles", "5"], "particles=4, and now it is particles=5"),
         (["--top-k", "3"], "top_k=0, and now it is top_k=3"),
-        (["--seed", "8"], "made with the seed"),
+        (["--seed", "8"], "made with another --seed"),
     ):
         result = invoke("solve", "--file", file, *SMALL, *changed, "--out", out)
         assert result.exit_code == 2, result.output
@@ -402,7 +402,7 @@ def test_a_budget_of_money_for_each_problem_of_a_file(tmp_path):
         (["--budget", "lm_tokens=0"], "lm_tokens=0 is no limit"),
         (["--budget", "seconds=nan"], "seconds=nan is no limit"),
         (["--budget", "seconds=1", "--budget", "seconds=2"], "has a limit already"),
-        (["--budget", "dollars=1"], "without prices"),
+        (["--budget", "dollars=1"], "without prices: give them by --prices"),
         (["--prices", "missing.json"], "Cannot read the prices"),
         (["--budget", "generations=7"], "7 generations, and SMC begins 8"),
     ],

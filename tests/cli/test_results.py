@@ -1,7 +1,9 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 
+from pyro_llm.cli.batch import _done
 from pyro_llm.cli.problems import Problem
 from pyro_llm.cli.results import (
     Result,
@@ -84,7 +86,7 @@ def test_settings_that_differ_are_named(tmp_path):
     [
         ({"problem": "1 + 2"}, None, r"is that of another text, '1 \+ 1'"),
         ({"answer": "3"}, None, "held against the answer '2', not '3'"),
-        ({}, 4, "made with the seed 3; this --seed gives 4"),
+        ({}, 4, "made with another --seed"),
     ],
 )
 def test_problems_that_differ_are_named(tmp_path, problem, seed, reason):
@@ -102,3 +104,15 @@ def test_file_names():
     assert len(set(names)) == len(odd)
     assert all(name.isascii() and len(name) < 100 and "/" not in name and not name.startswith(".") for name in names)
     assert file_name("a_b") == "a_b.nc"
+
+
+def test_a_result_whose_posterior_is_gone_is_done_again(tmp_path):
+    settings = RESULT.settings
+    with_posterior = RESULT.model_copy(update={"id": "b", "posterior": "b.nc"})
+    path = tmp_path / "results.jsonl"
+    for result in (RESULT, with_posterior):
+        append(path, result)
+    options = SimpleNamespace(settings=settings)
+    assert set(_done(path, options)) == {"a"}
+    (tmp_path / "b.nc").touch()
+    assert set(_done(path, options)) == {"a", "b"}

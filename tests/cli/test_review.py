@@ -262,3 +262,11 @@ def test_a_run_whose_own_program_observed_votes(tmp_path):
     assert result.exit_code == 2
     assert "1 votes already" in flat(result.stderr.replace("│", " "))
     assert "All of it right so far" not in result.stdout
+
+
+@pytest.mark.parametrize(("problem", "told"), [(PROBLEM, "1 of 1 votes are on this"), ("3 - 2?", "Warning: 0 of 1")])
+def test_how_many_votes_are_on_the_problem_is_told(problem, told, tmp_path):
+    append_vote(tmp_path / "votes.jsonl", Vote(prefix="x", vote="no", rater="Ann", problem=problem))
+    result = solve("--votes", tmp_path / "votes.jsonl")
+    assert result.exit_code == 0, result.output
+    assert told in flat(result.stderr)

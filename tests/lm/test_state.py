@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from pyro_llm.errors import PromptError
+from pyro_llm.errors import OptionError, PromptError
 from pyro_llm.lm import PAD, SamplingKey, TableLM, TextState
 from pyro_llm.lm.decoding import Decoding
 from pyro_llm.run_scope import run_scope
@@ -181,3 +181,12 @@ def test_a_prompt_with_a_tensor_written_out_is_refused(value):
         f"{value.sum()}",
     ):
         assert lm.prompt(asked).prompt == asked
+
+
+def test_what_is_no_step_and_no_prompt(lm):
+    with pytest.raises(OptionError, match=r"append\('Think'\): give token ids"):
+        lm.prompt("x").append("Think")
+    with pytest.raises(PromptError, match="run_each"):
+        lm.prompt(["a", "b"])
+    with pytest.raises(PromptError, match=r"NoneType: give a string, one for all texts\.$"):
+        lm.prompt(None)

@@ -174,5 +174,8 @@ def test_what_the_filter_needs_for_the_accuracy_of_a_search():
         curves={("", one.algorithm, "generations"): one for one in (filtered, search)},
     )
     rows = at_equal_accuracy(tables).splitlines()[-2:]
-    assert rows[0].startswith("| beam search, 64 generations | 0.500 | 16 | 4 [") and "] | 16 | 4 [" in rows[0]
+    assert (
+        rows[0].startswith("| beam search, 64 generations (at most 4 would do) | 0.500 | 16 | 4 [")
+        and "] | 16 | 4 [" in rows[0]
+    )
     assert rows[1].startswith("| beam search, 4 generations (its best) | 0.750 | 64 | 0.0625 [")

@@ -145,15 +145,15 @@ def test_a_rate_in_words():
          "generation."),
         (line, high, "a does not reach the accuracy 0.900 with 64 generations; b does with 64."),
         (high, line, "Scaling rate of a: a needs at most 1 generation, its smallest budget, for the accuracy 0.500, "
-         "b 64: at least 64 times as many, 95 % interval 64 to ∞."),
+         "b 64, which is at least 64 times as many (95 % interval 64 to ∞)."),
     ):  # fmt: skip
         assert rate_in_words(scaling_rate(curve("a", own), curve("b", reference), resamples=200)) == words
-    assert "for the accuracy 0.500, b at most 1, its smallest budget: at most 0.0156 times" in rate_in_words(
+    assert "for the accuracy 0.500, b at most 1, its smallest budget, which is at most 0.0156 times" in rate_in_words(
         scaling_rate(curve("a", line), curve("b", [0.5, 0.4, 0.3, 0.2]), resamples=200)
     )
     shifted = scaling_rate(curve("a", line), curve("b", line, scale=4.0), accuracy=0.35)
     assert rate_in_words(shifted) == (
-        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32: 4 times as many; there they "
+        "Scaling rate of a: a needs 8 generations for the accuracy 0.350, b 32, which is 4 times as many; there they "
         "agree on every one of the 1000 problems, which tells no interval."
     )
     assert str(shifted) == "4 [no interval]"
@@ -175,9 +175,19 @@ def test_what_agrees_on_every_problem_tells_no_interval():
     assert both(cost=0.0).agreed == both().agreed == 40
     assert both(cost=0.0).interval.is_exact  # which is why it must not be told
     assert rate_in_words(both(cost=0.0)) == (
-        "Scaling rate of a: a needs 64 generations for the accuracy 0.800, b 64: as many; there they agree on "
+        "Scaling rate of a: a needs 64 generations for the accuracy 0.800, b 64, which is as many; there they agree on "
         "every one of the 40 problems, which tells no interval."
     )
     apart = both(changed=(0, 39))  # as many right, but not the same ones
     assert apart.accuracy == pytest.approx(0.8) and apart.agreed == 0 and not apart.interval.is_exact
     assert "95 % interval" in rate_in_words(apart) and "[no interval]" not in str(apart)
+
+
+def test_a_reference_whose_accuracy_has_fallen():
+    """With 64 it is right as often as with its smallest budget was more than enough for: the sentence says so."""
+    strong, falling = curve("a", [0.5, 0.6, 0.7, 0.8]), curve("b", [0.4, 0.6, 0.5, 0.3])
+    found = scaling_rate(strong, falling, at_budget=64)
+    assert found.reference_least == Range(0.0, 1.0)
+    assert rate_in_words(found).endswith("; b is right as often with at most 1, its smallest budget.")
+    assert scaling_rate(strong, curve("b", [0.3, 0.4, 0.5, 0.6]), at_budget=64).reference_least is None
+    assert scaling_rate(strong, falling).reference_least is None

@@ -17,6 +17,7 @@ from jinja2 import Environment, select_autoescape
 
 from pyro_llm.diagnostics.display import shorten, title
 from pyro_llm.diagnostics.report.data import report_data
+from pyro_llm.errors import OutputPathError
 from pyro_llm.files import written_whole
 from pyro_llm.infer.posterior import Posterior
 
@@ -51,8 +52,10 @@ def report(posterior: Posterior, path: str | PathLike[str] | None = None) -> str
         The page.
 
     Raises:
-        OutputPathError: the path cannot be written to.
+        OutputPathError: the path cannot be written to, or its name does not end in .html.
     """
+    if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
+        raise OutputPathError(f"Cannot write the report as {str(path)!r}: it is a page, the name must end in .html.")
     page = _page(posterior)
     if path is not None:
         with written_whole(path) as temporary:

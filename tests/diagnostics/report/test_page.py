@@ -59,3 +59,11 @@ def test_writing(posterior, tmp_path):
     assert posterior.report(tmp_path / "run.html") == (tmp_path / "run.html").read_text("utf-8")
     with pytest.raises(OutputPathError):
         posterior.report(tmp_path / "none" / "run.html")
+
+
+def test_a_page_is_not_written_over_what_is_none(posterior, tmp_path):
+    posterior.save(tmp_path / "run.nc")
+    before = (tmp_path / "run.nc").read_bytes()
+    with pytest.raises(OutputPathError, match=r"must end in \.html"):
+        posterior.report(tmp_path / "run.nc")
+    assert (tmp_path / "run.nc").read_bytes() == before
