@@ -21,7 +21,7 @@ _Name = Literal["lm_input", "lm_output", "reward_input", "hour"]
 class Prices:
     """Hosted prices for a million tokens, or what an hour of one's own machine costs; any of them, added up.
 
-    A language model's input is what it read without having written it (`Cost.lm_tokens_read`), a prompt once for all
+    A language model's input is what it read without having written it (`Cost.lm_tokens_input`), a prompt once for all
     texts that begin with it, as a host bills that keeps prefixes; its output is what was sampled.
 
     Args:
@@ -57,7 +57,7 @@ class Prices:
     def dollars(self, cost: Cost) -> float:
         """The price of what a run has spent."""
         tokens = (
-            self.lm_input * cost.lm_tokens_read
+            self.lm_input * cost.lm_tokens_input
             + self.lm_output * cost.lm_tokens_sampled
             + self.reward_input * cost.reward_tokens
         )

@@ -30,7 +30,8 @@ class Cost:
         lm_calls: forward passes of language models that served this run, and maybe others beside it.
         lm_tokens_forwarded: tokens that went through a language model, prompt included, padding not.
         lm_tokens_read: those of them that the language model read without having drawn them in this run: the prompt,
-            text that is given, and whatever is read once more, such as texts of its own that it had forgotten.
+            text that is given, and whatever is read once more, such as texts of its own that it had forgotten. Counted
+            by sessions; in the cost of a posterior it is `lm_tokens_input` where none of them did.
         lm_tokens_sampled: tokens drawn from a language model.
         steps_sampled: steps drawn from `LLM` sites that have a stop string.
         steps_truncated: those of them that reached `max_tokens` before they had ended.
@@ -74,13 +75,21 @@ class Cost:
             >>> Cost.restored({"lm_tokens_forwarded": 30, "lm_tokens_sampled": 12}).lm_tokens_read
             18
         """
-        beyond = max(numbers.get("lm_tokens_forwarded", 0) - numbers.get("lm_tokens_sampled", 0), 0)
-        return cls(**{"lm_tokens_read": beyond, **numbers})
+        return cls(**{"lm_tokens_read": cls(**numbers).lm_tokens_input, **numbers})
 
     @property
     def lm_tokens(self) -> int:
-        """Tokens that language models read or wrote: `lm_tokens_read` and `lm_tokens_sampled`."""
-        return self.lm_tokens_read + self.lm_tokens_sampled
+        """Tokens that language models read or wrote: `lm_tokens_input` and `lm_tokens_sampled`."""
+        return self.lm_tokens_input + self.lm_tokens_sampled
+
+    @property
+    def lm_tokens_input(self) -> int:
+        """Tokens that are paid as input: `lm_tokens_read`, or those forwarded beyond those sampled if none was counted.
+
+        The latter is of sessions that count no reading, as those of a language model of the user's own may. Where
+        reading is counted and none was, nothing is forwarded but what was sampled, and both are 0.
+        """
+        return self.lm_tokens_read or max(self.lm_tokens_forwarded - self.lm_tokens_sampled, 0)
 
     def __add__(self, other: Cost) -> Cost:
         if not isinstance(other, Cost):

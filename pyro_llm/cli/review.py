@@ -57,7 +57,8 @@ def review(
     Raises:
         PosteriorFileError: a file holds no posterior.
         NoTextError: the run wrote no texts.
-        OptionError: the rater has no name; or the run's own program observed votes, which are not known here.
+        OptionError: the rater has no name; or the run's own program observed votes, which are not known here, or that
+            cannot be taken off, as the run was stopped.
         VoteFileError: the file of votes holds lines that are none; or it is not there, and no vote is asked for; or it
             has no columns for what a vote is to say.
         RatingsError: nothing is known of somebody who voted.

@@ -107,6 +107,7 @@ class Algorithm(ManyProblems):
         ):
             yield Run(on_step, scope)
         scope.cost.seconds = time.perf_counter() - started
+        scope.cost.lm_tokens_read = scope.cost.lm_tokens_input  # of sessions that count no reading
         self._warn_of_stop(scope)
 
     def _warn_of_stop(self, scope: RunScope) -> None:

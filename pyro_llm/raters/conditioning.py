@@ -16,6 +16,9 @@ from pyro_llm.raters.vote_likelihood import VoteLikelihood
 
 LOW_SHARE, LOW_SIZE = 0.1, 10.0
 
+_ON_WHOLE_TEXTS = "votes_on_whole_texts"
+"""The setting of a posterior whose votes were put in its weights here, not step by step in its program."""
+
 
 def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Posterior:
     r"""The posterior given votes as well: each particle's weight times $V$ of its text, as in `VoteLikelihood`.
@@ -29,7 +32,7 @@ def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Post
         OptionError: they are draws of Markov chains, which have no weights to change, or several texts each; or votes
             are in the weights already, of which some would count twice: those that `observe_votes` observed in the
             program, or an earlier `condition_on_votes` put there. Votes that a program states in another way, as
-            factors of its own, are not noticed.
+            factors of its own, are not noticed. A run that was stopped can be conditioned if its program observed none.
         NoWeightsError: the posterior is that of a search.
 
     Warns:
@@ -51,6 +54,7 @@ def condition_on_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Post
 
 def check_without_votes(posterior: Posterior) -> None:
     """Raise OptionError if votes are in the weights already, as far as `condition_on_votes` notices."""
+    _check_removable(posterior)
     if voted := posterior.settings.get("votes"):
         raise OptionError(
             f"The weights of this posterior hold {voted} votes already: take them off by without_votes, then condition "
@@ -58,11 +62,22 @@ def check_without_votes(posterior: Posterior) -> None:
         )
 
 
+def _check_removable(posterior: Posterior) -> None:
+    """Raise OptionError if votes are in the weights that are not those on the texts."""
+    settings = posterior.settings
+    if settings.get("votes") and posterior.stopped_by is not None and not settings.get(_ON_WHOLE_TEXTS):
+        raise OptionError(
+            f"This run observed votes in its program and was stopped by {posterior.stopped_by!r}: its texts may hold steps "
+            "whose votes are not in its weights, so that they cannot be taken off. Run the program without a budget, with "
+            "a reward that does not fail; or run it without votes, and condition that run on them."
+        )
+
+
 def without_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Posterior:
     """The posterior as it would be without the votes that its program observed: the reverse of `condition_on_votes`.
 
     Importance weighting: each particle's weight is divided by $V$ of its text. Particles that the votes ruled out do
-    not come back.
+    not come back. Weights without votes, by `settings["votes"]`, stay as they are.
 
     Args:
         posterior: a run of a program with `observe_votes` in it, or what `condition_on_votes` made.
@@ -70,9 +85,13 @@ def without_votes(posterior: Posterior, likelihood: VoteLikelihood) -> Posterior
 
     Raises:
         NoTextError: the particles are no texts.
-        OptionError: they are draws of Markov chains, or several texts each.
+        OptionError: they are draws of Markov chains, or several texts each; or the run was stopped, by its budget or a
+            reward that failed, when votes were in its weights: its texts may hold steps whose votes are not.
     """
+    _check_removable(posterior)
     log_ratio = _log_ratio(posterior, likelihood)
+    if not posterior.settings.get("votes"):
+        log_ratio = torch.zeros_like(log_ratio)
     return _reweighed(posterior, torch.where(log_ratio == -torch.inf, 0.0, -log_ratio), votes=0)
 
 
@@ -94,7 +113,7 @@ def _reweighed(posterior: Posterior, log_ratio: Tensor, votes: int) -> Posterior
     reweighed.log_weights = normalise(weighed)
     reweighed.log_evidence = posterior.log_evidence + torch.logsumexp(weighed, -1)
     reweighed.log_likelihood = posterior.log_likelihood + log_ratio
-    reweighed.settings = posterior.settings | {"votes": votes}
+    reweighed.settings = posterior.settings | {"votes": votes, _ON_WHOLE_TEXTS: True}
     return reweighed
 
 

@@ -25,7 +25,7 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
     ($V = 1$ before). So the factors of all steps multiply to $V$ of the whole text: the target is that of the program
     without votes times $V$, whichever steps observe them, and votes steer the particles as soon as their prefix is
     written. It is the target that `condition_on_votes` reweights a finished run to. Where no vote concerns the problem
-    there is no site at all. The posterior says in `settings["votes"]` how many votes its program observed.
+    there is no site at all. The posterior says in `settings["votes"]` how many votes its weights hold.
 
     Args:
         name: name of the site.
@@ -51,9 +51,13 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
     likelihood = votes if isinstance(votes, VoteLikelihood) else _by_prior(votes)
     if not likelihood.votes.on(state.prompt):
         return
-    _note(votes, likelihood, state.prompt)
     before = state.judged_lengths(votes)
-    factor = LazyFactor(lambda: _log_factor(likelihood, state, before), state.batch_shape, state.tokens.device)
+
+    def folded() -> Tensor:
+        _note(votes, likelihood, state.prompt)  # here, as a run that has been stopped passes the site, and folds nothing
+        return _log_factor(likelihood, state, before)
+
+    factor = LazyFactor(folded, state.batch_shape, state.tokens.device)
     with poutine.mask(mask=cast(torch.BoolTensor, ~state.judged(votes))):
         pyro.sample(name, factor, obs=factor.sample(), infer={"is_auxiliary": True})
     state.record_judgement(votes)

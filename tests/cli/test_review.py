@@ -251,6 +251,28 @@ def test_what_could_not_be_written_is_not_asked(run, tmp_path):
     assert "All of it right so far" not in result.stdout
 
 
+def test_a_steered_run_that_its_budget_stopped(tmp_path):
+    """Before its first votes it holds none: the review counts the file's once, on what was uniform. Later it is refused."""
+    run, votes = tmp_path / "run.nc", tmp_path / "votes.jsonl"
+    append_vote(votes, Vote(prefix="34 - 12 = 22", vote="no", rater="Ann", problem=PROBLEM))
+    review = [run, "--votes", votes, "--rater", "Ann", "--count", 0]
+    assert solve("--votes", votes, "--budget", "reward_calls=1", "--out", run).exit_code == 0
+    stopped = Posterior.load(run)
+    assert stopped.stopped_by == "reward_calls"
+    assert stopped.settings["votes"] == 1
+    result = invoke(*review)
+    assert result.exit_code == 2, result.output
+    assert "Run the program without a budget" in flat(result.stderr.replace("│", " "))
+    assert solve("--votes", votes, "--budget", "lm_tokens=30", "--out", run).exit_code == 0
+    stopped = Posterior.load(run)
+    assert stopped.stopped_by == "lm_tokens"
+    assert "votes" not in stopped.settings
+    for _ in range(2):  # of the run, then of the run that was reviewed
+        result = invoke(*review, "--out", run)
+        assert result.exit_code == 0, result.output
+        assert "1 vote on this problem" in result.stdout
+
+
 def test_a_run_whose_own_program_observed_votes(tmp_path):
     def voted(problem):
         state = program(problem)

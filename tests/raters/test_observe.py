@@ -1,6 +1,7 @@
 """Votes in a program: the factors of all steps make up the likelihood ratio of the whole text."""
 
 import math
+import warnings
 
 import pyro
 import pyro.poutine as poutine
@@ -8,10 +9,12 @@ import pytest
 import torch
 
 import pyro_llm
+from pyro_llm import Budget
 from pyro_llm.distributions import LLM
-from pyro_llm.errors import OptionError
+from pyro_llm.errors import BudgetWarning, LowSampleSizeWarning, OptionError, RewardError
 from pyro_llm.infer import SMC, Importance
 from pyro_llm.raters import RaterPosterior, Vote, VoteLikelihood, Votes, condition_on_votes, observe, without_votes
+from pyro_llm.rewards import FunctionReward
 
 ANN = RaterPosterior.known({"Ann": 0.9}, {"Ann": 0.8})
 VOTES = Votes(
@@ -156,3 +159,75 @@ def test_all_votes_of_a_program_are_told_in_each_run_by_itself(lm):
 
     runs = SMC(both, num_particles=4, progress=False).run_each(["?", "!"], seeds=[0, 1])
     assert [run.settings["votes"] for run in runs] == [4, 3]
+
+
+def stopped_at_first_judgement(lm, **options):
+    """What a run has whose reward fails at the first judgement; the votes on the step come after it."""
+
+    def fail(text):
+        raise RewardError("no more")
+
+    def judged(lm):
+        state = lm.prompt("?")
+        for t in range(3):
+            state = state.append(pyro.sample(f"step_{t}", LLM(lm, state, stop="\n", max_tokens=2)))
+            pyro_llm.accept(f"accept_{t}", FunctionReward(fail), state)
+            pyro_llm.observe_votes(f"votes_{t}", LIKELIHOOD, state)
+        return state
+
+    pyro.set_rng_seed(0)
+    with pytest.raises(RewardError) as raised:
+        SMC(judged, num_particles=8, **options).run(lm)
+    return raised.value.posterior
+
+
+def test_votes_that_a_stopped_run_did_not_weigh_are_not_told(lm):
+    """Its program is brought to its end past the statement, where nothing is folded any more."""
+    run = stopped_at_first_judgement(lm)
+    assert run.stopped_by == "reward"
+    assert not run.log_likelihood.any()
+    assert "votes" not in run.settings
+    assert torch.equal(without_votes(run, LIKELIHOOD).log_weights, run.log_weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LowSampleSizeWarning)
+        conditioned = condition_on_votes(run, LIKELIHOOD)
+    ratio = LIKELIHOOD.log_ratio(run.texts.reshape(-1).tolist(), "?").reshape(run.log_weights.shape)
+    assert len(ratio.unique()) > 1
+    torch.testing.assert_close(conditioned.log_likelihood, ratio)
+    # Votes that were put on whole texts come off again, of a stopped run as well.
+    torch.testing.assert_close(without_votes(conditioned, LIKELIHOOD).log_weights, run.log_weights)
+
+
+@pytest.mark.parametrize("algorithm", [SMC, Importance])
+def test_votes_of_a_stopped_run_cannot_be_taken_off(lm, algorithm):
+    """Stopped within the second step or at its end: the votes of the first are in the weights, those of the last not."""
+    run = None
+    for tokens in range(12, 40):
+        pyro.set_rng_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BudgetWarning)
+            run = algorithm(program, num_particles=8, budget=Budget(lm_tokens=tokens)).run(lm, LIKELIHOOD)
+        if run.settings.get("votes") and run.stopped_by is not None:
+            break
+    assert run.stopped_by == "lm_tokens"
+    assert run.settings["votes"] == 3
+    for refuse in (without_votes, condition_on_votes):
+        with pytest.raises(OptionError, match="stopped by 'lm_tokens'.*Run the program without a budget"):
+            refuse(run, LIKELIHOOD)
+    unspent = algorithm(program, num_particles=8, budget=Budget(lm_tokens=10_000)).run(lm, LIKELIHOOD)
+    assert without_votes(unspent, LIKELIHOOD).settings["votes"] == 0
+
+
+def test_a_budget_spent_before_the_first_votes(lm):
+    with pytest.warns(BudgetWarning):
+        run = SMC(program, num_particles=8, budget=Budget(lm_tokens=3)).run(lm, LIKELIHOOD)
+    assert not run.log_likelihood.any()
+    assert "votes" not in run.settings
+    assert torch.equal(without_votes(run, LIKELIHOOD).log_weights, run.log_weights)
+
+
+def test_votes_are_taken_off_once(lm):
+    run = SMC(program, num_particles=8).run(lm, LIKELIHOOD)
+    once = without_votes(run, LIKELIHOOD)
+    assert not torch.equal(once.log_weights, run.log_weights)
+    assert torch.equal(without_votes(once, LIKELIHOOD).log_weights, once.log_weights)

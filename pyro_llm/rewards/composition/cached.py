@@ -8,6 +8,7 @@ from typing import Any
 from pyro_llm.errors import RewardError
 from pyro_llm.lm.state import TextState
 from pyro_llm.rewards.counts import check_count
+from pyro_llm.rewards.kept_scores import KeptScores
 from pyro_llm.rewards.reward_model import TextReward
 
 
@@ -43,9 +44,8 @@ class Cached(TextReward):
                 f"{reward!r} scores no texts of its own. Keep the scores of the reward that it is made of: "
                 "reward.cached().calibrated(...)."
             )
-        check_count("size", size)
-        self.reward, self.size = reward, size
-        self._kept: dict[Hashable, float] = {}  # the one asked for last at the end
+        self.reward, self.size = reward, check_count("size", size)
+        self._kept: KeptScores[Hashable] = KeptScores(self.size)
 
     def items(self, state: TextState) -> Sequence[Hashable]:
         """What the reward's score depends on."""
@@ -53,19 +53,13 @@ class Cached(TextReward):
 
     def score(self, items: Sequence[Any]) -> list[float]:
         """Log-odds of each item, those that are not known from the reward."""
-        known = {item: self._kept.pop(item) for item in items if item in self._kept}
-        self._keep(known)
+        known = self._kept.known(items)
         new = [item for item in items if item not in known]
         if new:
             scored = dict(zip(new, self.reward._scored(new), strict=True))
-            self._keep(scored)
+            self._kept.keep(scored)
             known |= scored
         return [known[item] for item in items]
-
-    def _keep(self, scores: dict[Any, float]) -> None:
-        self._kept |= scores
-        for item in list(self._kept)[: max(0, len(self._kept) - self.size)]:
-            self._kept.pop(item, None)
 
     def __len__(self) -> int:
         """How many scores are kept."""

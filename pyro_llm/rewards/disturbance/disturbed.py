@@ -17,6 +17,7 @@ from pyro_llm.rewards.composition.derived import check_probability, check_reward
 from pyro_llm.rewards.disturbance.keyed_noise import keyed_uniforms
 from pyro_llm.rewards.reward import Reward
 from pyro_llm.rewards.reward_model import RewardModel, check_log_odds, distinct_texts
+from pyro_llm.validation import as_integer
 
 DisturbanceKind = Literal["gaussian", "heavy-tailed", "corrupted", "flipped", "exploitable"]
 
@@ -88,8 +89,9 @@ class Disturbed(Reward):
             check_probability("size", self.size)
         elif not _is_finite(self.size) or self.size < 0:
             raise OptionError(f"size={self.size!r}: give log-odds of at least 0.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+        if (seed := as_integer(self.seed)) is None:
             raise OptionError(f"seed={self.seed!r}: give an integer.")
+        object.__setattr__(self, "seed", seed)
         self._check_own_options()
 
     def _check_own_options(self) -> None:

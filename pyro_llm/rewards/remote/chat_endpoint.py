@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyro_llm.errors import OptionError
+from pyro_llm.rewards.counts import set_counts
 from pyro_llm.rewards.judges.rubric import RUBRIC
 from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item, as_number, check_template, tokens_of
 
@@ -41,7 +42,8 @@ class ChatEndpoint(Endpoint):
 
     def __post_init__(self) -> None:
         check_template(self.question)
-        if not 2 <= self.top_logprobs <= 20:
+        set_counts(self, top_logprobs=2)
+        if self.top_logprobs > 20:
             raise OptionError(f"top_logprobs={self.top_logprobs!r}: give 2 to 20.")
 
     def payload(self, items: Sequence[Item]) -> Any:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyro_llm.errors import MissingExtraError, OptionError
+from pyro_llm.rewards.counts import set_counts
 
 if TYPE_CHECKING:
     import httpx
@@ -66,10 +67,7 @@ class HttpOptions:
         for name in ("timeout", "backoff", "longest_wait"):
             if not 0 < getattr(self, name) < math.inf:
                 raise OptionError(f"{name}={getattr(self, name)!r}: give a positive number of seconds.")
-        if self.retries < 0:
-            raise OptionError(f"retries={self.retries!r}: give 0 or more.")
-        if self.max_concurrency < 1:
-            raise OptionError(f"max_concurrency={self.max_concurrency!r}: give at least 1.")
+        set_counts(self, retries=0, max_concurrency=1)
 
 
 def http_library() -> Any:

@@ -48,12 +48,6 @@ def check_scale(scale: Any) -> None:
         raise OptionError(f"There is no scale {scale!r}; choose one of {', '.join(map(repr, get_args(Scale)))}.")
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise OptionError for a batch of less than one text."""
-    if batch_size < 1:
-        raise OptionError(f"batch_size={batch_size!r}: give at least 1.")
-
-
 def check_template(template: str) -> None:
     """Raise OptionError for a template that cannot be filled, or that leaves the text out."""
     try:
@@ -66,7 +60,7 @@ def check_template(template: str) -> None:
         raise OptionError(f"The template {template!r} has no {{text}}, so that all texts would be scored alike.")
 
 
-def check_count(scores: Any, items: Sequence[Item]) -> None:
+def check_score_for_each(scores: Any, items: Sequence[Item]) -> None:
     """Raise ValueError unless there is a score for each item."""
     if not isinstance(scores, list) or len(scores) != len(items):
         count = len(scores) if isinstance(scores, list) else "no list of"
@@ -75,7 +69,7 @@ def check_count(scores: Any, items: Sequence[Item]) -> None:
 
 def checked(answer: Answer, items: Sequence[Item]) -> Answer:
     """What an endpoint has read, if that is a number for each item. Raises ValueError if it is not."""
-    check_count(answer.log_odds, items)
+    check_score_for_each(answer.log_odds, items)
     if any(math.isnan(log_odds) for log_odds in answer.log_odds):
         raise ValueError("log-odds that are NaN")
     return answer

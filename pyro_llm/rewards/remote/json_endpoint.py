@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyro_llm.rewards.counts import set_counts
 from pyro_llm.rewards.remote.endpoint import (
     Answer,
     Endpoint,
     Item,
     Scale,
     as_log_odds,
-    check_batch_size,
-    check_count,
     check_scale,
+    check_score_for_each,
     tokens_of,
 )
 
@@ -30,6 +30,9 @@ class JsonEndpoint(Endpoint):
         problems: the name of the list of problems; None: they are not sent.
         scores: the name of the list of scores in the answer.
         extra: what is sent besides.
+
+    Raises:
+        OptionError: there is no such scale, or `batch_size` is no whole number of at least 1.
     """
 
     scale: Scale = "probability"
@@ -41,7 +44,7 @@ class JsonEndpoint(Endpoint):
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
-        check_batch_size(self.batch_size)
+        set_counts(self, batch_size=1)
 
     def payload(self, items: Sequence[Item]) -> Any:
         """Texts and problems."""
@@ -51,5 +54,5 @@ class JsonEndpoint(Endpoint):
     def read(self, items: Sequence[Item], answer: Any) -> Answer:
         """The list of scores."""
         scores = answer[self.scores]
-        check_count(scores, items)
+        check_score_for_each(scores, items)
         return Answer([as_log_odds(score, self.scale) for score in scores], tokens_of(answer))

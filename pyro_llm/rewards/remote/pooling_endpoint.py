@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyro_llm.errors import OptionError
+from pyro_llm.rewards.counts import set_counts
 from pyro_llm.rewards.remote.endpoint import (
     Answer,
     Endpoint,
@@ -15,9 +16,8 @@ from pyro_llm.rewards.remote.endpoint import (
     Scale,
     as_log_odds,
     as_number,
-    check_batch_size,
-    check_count,
     check_scale,
+    check_score_for_each,
     check_template,
     tokens_of,
 )
@@ -47,8 +47,8 @@ class PoolingEndpoint(Endpoint):
         step_tag: written after each step; goes with `step_separator`.
 
     Raises:
-        OptionError: there is no such scale, the template cannot be filled, a batch is of less than one text, or only
-            one of `step_separator` and `step_tag` is given.
+        OptionError: there is no such scale, the template cannot be filled, `batch_size` is no whole number of at least 1, or
+            only one of `step_separator` and `step_tag` is given.
 
     Source: the "OpenAI-Compatible Server" and "Pooling Models" pages of vLLM's documentation.
 
@@ -88,7 +88,7 @@ class PoolingEndpoint(Endpoint):
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
-        check_batch_size(self.batch_size)
+        set_counts(self, batch_size=1)
         check_template(self.template)
         if self.step_separator == "" or (self.step_separator is None) != (self.step_tag == ""):
             raise OptionError(
@@ -109,7 +109,7 @@ class PoolingEndpoint(Endpoint):
     def read(self, items: Sequence[Item], answer: Any) -> Answer:
         """The last scores of each text, by its index."""
         rows = sorted(answer["data"], key=lambda row: row["index"])
-        check_count(rows, items)
+        check_score_for_each(rows, items)
         if [row["index"] for row in rows] != list(range(len(rows))):
             raise ValueError(f"the indices are {[row['index'] for row in rows]}")
         return Answer([self._score(row["probs"] if "probs" in row else row["data"]) for row in rows], tokens_of(answer))

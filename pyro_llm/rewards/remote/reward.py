@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyro_llm.errors import OptionError, RemoteRewardError
+from pyro_llm.errors import RemoteRewardError
 from pyro_llm.lm.state import TextState
+from pyro_llm.rewards.counts import check_count
 from pyro_llm.rewards.remote.client import HttpOptions, JsonClient
 from pyro_llm.rewards.remote.endpoint import Answer, Endpoint, Item, checked
 from pyro_llm.rewards.remote.json_endpoint import JsonEndpoint
@@ -33,11 +34,11 @@ class RemoteReward(TextReward):
         endpoint: the format: `JsonEndpoint` (plain JSON, the default), `PoolingEndpoint` (vLLM), `ChatEndpoint` (a
             judge).
         http: time-outs, retries, concurrency, headers.
-        max_kept: the most scores that are kept.
+        max_kept: the most scores that are kept; those that were not asked for the longest go first.
 
     Raises:
         MissingExtraError: httpx is not installed.
-        OptionError: the address is none, or `max_kept` is negative.
+        OptionError: the address is none, or `max_kept` is no whole number of at least 0.
         RemoteRewardError: when it scores, if texts could not be scored; it names them, and why.
 
     Example:
@@ -54,9 +55,7 @@ class RemoteReward(TextReward):
     ) -> None:
         self.url, self.endpoint, self.http = url, endpoint or JsonEndpoint(), http or HttpOptions()
         self._client = JsonClient(url.rstrip("/") + self.endpoint.path if isinstance(url, str) else url, self.http)
-        if max_kept < 0:
-            raise OptionError(f"max_kept={max_kept!r}: give 0 or more.")
-        self._scores = SharedScores(max_kept)
+        self._scores = SharedScores(check_count("max_kept", max_kept, at_least=0))
 
     @property
     def scores_beside(self) -> bool:

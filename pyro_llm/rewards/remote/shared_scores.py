@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from pyro_llm.rewards.kept_scores import KeptScores
 from pyro_llm.rewards.remote.endpoint import Item
 
 
@@ -38,12 +39,11 @@ class SharedScores:
     """Scores by item, each of which one thread at a time asks for.
 
     Args:
-        max_kept: the most scores that are kept; the oldest go first.
+        max_kept: the most scores that are kept; those that were not asked for the longest go first.
     """
 
     def __init__(self, max_kept: int) -> None:
-        self.max_kept = max_kept
-        self._kept: dict[Item, float] = {}
+        self._kept: KeptScores[Item] = KeptScores(max_kept)
         self._awaited: dict[Item, Awaited] = {}
         self._lock = threading.Lock()
 
@@ -52,12 +52,13 @@ class SharedScores:
 
         It must `settle`, `fail` or `give_up` each of the last.
         """
-        shares = Shares({}, [], {})
+        items = list(items)
         with self._lock:
+            shares = Shares(self._kept.known(items), [], {})
             for item in items:
-                if item in self._kept:
-                    shares.known[item] = self._kept[item]
-                elif item in self._awaited:
+                if item in shares.known:
+                    continue
+                if item in self._awaited:
                     shares.awaited[item] = self._awaited[item]
                 else:
                     self._awaited[item] = Awaited()
@@ -67,9 +68,7 @@ class SharedScores:
     def settle(self, scores: Mapping[Item, float]) -> None:
         """Keep scores that came, and give them to who waits for them."""
         with self._lock:
-            self._kept.update(scores)
-            while len(self._kept) > self.max_kept:
-                del self._kept[next(iter(self._kept))]
+            self._kept.keep(scores)
             for item, score in scores.items():
                 awaited = self._awaited.pop(item)
                 awaited.score = score
@@ -92,8 +91,8 @@ class SharedScores:
     def __getstate__(self) -> dict[str, Any]:
         """Scores alone: nobody waits in another process."""
         with self._lock:
-            return {"max_kept": self.max_kept, "_kept": dict(self._kept)}
+            return {"_kept": self._kept.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["max_kept"])  # type: ignore[misc]
+        self.__init__(state["_kept"].size)  # type: ignore[misc]
         self._kept = state["_kept"]

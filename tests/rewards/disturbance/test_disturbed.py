@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pyro
 import pytest
 import scipy.stats
@@ -166,3 +167,7 @@ def test_options(options, message):
 def test_what_is_no_reward():
     with pytest.raises(RewardError, match="cannot be called"):
         Disturbed("abacus", "gaussian", 1.0)
+
+
+def test_a_seed_of_numpy_is_an_integer():
+    assert repr(Disturbed(REWARD, "gaussian", 1.0, np.int64(3))) == repr(Disturbed(REWARD, "gaussian", 1.0, 3))

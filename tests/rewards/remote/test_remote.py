@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -365,6 +366,13 @@ def test_loaded_by_address_and_pickled(serve, state):
         (lambda: HttpOptions(retries=-1), "retries=-1"),
         (lambda: RemoteReward("http://x", max_kept=-1), "max_kept=-1"),
         (lambda: HttpOptions(max_concurrency=0), "max_concurrency=0"),
+        (lambda: HttpOptions(max_concurrency=1.5), "max_concurrency=1.5"),
+        (lambda: HttpOptions(max_concurrency=True), "max_concurrency=True"),
+        (lambda: HttpOptions(retries="2"), "retries='2'"),
+        (lambda: RemoteReward("http://x", max_kept=1.5), "max_kept=1.5"),
+        (lambda: JsonEndpoint(batch_size=1.5), "batch_size=1.5"),
+        (lambda: PoolingEndpoint("m", batch_size=1.5), "batch_size=1.5"),
+        (lambda: ChatEndpoint("m", top_logprobs=2.5), "top_logprobs=2.5"),
         (lambda: JsonEndpoint("logits"), "no scale 'logits'"),
         (lambda: JsonEndpoint(batch_size=0), "batch_size=0"),
         (lambda: PoolingEndpoint("m", template="{problem}"), "has no {text}"),
@@ -375,6 +383,15 @@ def test_loaded_by_address_and_pickled(serve, state):
 def test_bad_options(make, reason):
     with pytest.raises(OptionError, match=reason):
         make()
+
+
+def test_integers_of_numpy_are_integers(serve, state):
+    http = HttpOptions(timeout=5, retries=np.int8(127), max_concurrency=np.int64(3))
+    assert [type(number) for number in (http.retries, http.max_concurrency)] == [int, int]
+    server = serve()
+    RemoteReward(server.url, JsonEndpoint(batch_size=np.int64(2)), http, max_kept=np.int64(5))(state)
+    assert server.texts == TEXTS
+    assert json.dumps(ChatEndpoint("m", top_logprobs=np.int64(5)).payload([Item("1 + 1?", "2")]))
 
 
 def test_without_httpx(monkeypatch):
