@@ -67,9 +67,9 @@ def _check_removable(posterior: Posterior) -> None:
     settings = posterior.settings
     if settings.get("votes") and posterior.stopped_by is not None and not settings.get(_ON_WHOLE_TEXTS):
         raise OptionError(
-            f"This run observed votes in its program and was stopped by {posterior.stopped_by!r}: its texts may hold steps "
-            "whose votes are not in its weights, so that they cannot be taken off. Run the program without a budget, with "
-            "a reward that does not fail; or run it without votes, and condition that run on them."
+            f"This run observed votes in its program and was stopped by {posterior.stopped_by!r}: its texts may hold "
+            "steps whose votes are not in its weights, so that they cannot be taken off. Run the program without a "
+            "budget, with a reward that does not fail; or run it without votes, and condition that run on them."
         )
 
 

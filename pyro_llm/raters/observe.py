@@ -54,7 +54,8 @@ def observe_votes(name: str, votes: Votes | VoteLikelihood, state: TextState) ->
     before = state.judged_lengths(votes)
 
     def folded() -> Tensor:
-        _note(votes, likelihood, state.prompt)  # here, as a run that has been stopped passes the site, and folds nothing
+        # Told here: a run that has been stopped passes the site too, and folds nothing.
+        _note(votes, likelihood, state.prompt)
         return _log_factor(likelihood, state, before)
 
     factor = LazyFactor(folded, state.batch_shape, state.tokens.device)

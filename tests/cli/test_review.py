@@ -252,7 +252,7 @@ def test_what_could_not_be_written_is_not_asked(run, tmp_path):
 
 
 def test_a_steered_run_that_its_budget_stopped(tmp_path):
-    """Before its first votes it holds none: the review counts the file's once, on what was uniform. Later it is refused."""
+    """Stopped before its first votes it holds none, and the review counts the file's once; later it is refused."""
     run, votes = tmp_path / "run.nc", tmp_path / "votes.jsonl"
     append_vote(votes, Vote(prefix="34 - 12 = 22", vote="no", rater="Ann", problem=PROBLEM))
     review = [run, "--votes", votes, "--rater", "Ann", "--count", 0]

@@ -200,7 +200,7 @@ def test_votes_that_a_stopped_run_did_not_weigh_are_not_told(lm):
 
 @pytest.mark.parametrize("algorithm", [SMC, Importance])
 def test_votes_of_a_stopped_run_cannot_be_taken_off(lm, algorithm):
-    """Stopped within the second step or at its end: the votes of the first are in the weights, those of the last not."""
+    """Stopped after the first step: its votes are in the weights, those of the step that was being written are not."""
     run = None
     for tokens in range(12, 40):
         pyro.set_rng_seed(0)
@@ -212,7 +212,7 @@ def test_votes_of_a_stopped_run_cannot_be_taken_off(lm, algorithm):
     assert run.stopped_by == "lm_tokens"
     assert run.settings["votes"] == 3
     for refuse in (without_votes, condition_on_votes):
-        with pytest.raises(OptionError, match="stopped by 'lm_tokens'.*Run the program without a budget"):
+        with pytest.raises(OptionError, match=r"stopped by 'lm_tokens'.*Run the program without a budget"):
             refuse(run, LIKELIHOOD)
     unspent = algorithm(program, num_particles=8, budget=Budget(lm_tokens=10_000)).run(lm, LIKELIHOOD)
     assert without_votes(unspent, LIKELIHOOD).settings["votes"] == 0

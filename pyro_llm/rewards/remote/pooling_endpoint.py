@@ -47,8 +47,8 @@ class PoolingEndpoint(Endpoint):
         step_tag: written after each step; goes with `step_separator`.
 
     Raises:
-        OptionError: there is no such scale, the template cannot be filled, `batch_size` is no whole number of at least 1, or
-            only one of `step_separator` and `step_tag` is given.
+        OptionError: there is no such scale, the template cannot be filled, `batch_size` is no whole number of at least
+            1, or only one of `step_separator` and `step_tag` is given.
 
     Source: the "OpenAI-Compatible Server" and "Pooling Models" pages of vLLM's documentation.
 

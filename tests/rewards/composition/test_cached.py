@@ -70,7 +70,7 @@ def test_more_texts_than_are_kept():
 
 
 def test_a_hit_takes_as_long_whatever_is_kept():
-    """A copy of what is kept took 20 ms at this size; 100 hits take less than that of one copy of it each."""
+    """Each hit copied all that is kept: a hit takes less than a quarter of the time of one such copy."""
     reward = FunctionReward(lambda text: 0.5).cached(size=400_000)
     reward._kept.keep({str(number): 0.0 for number in range(400_000)})
     items = list(reward.items(state_of([0])))

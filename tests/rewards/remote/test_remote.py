@@ -252,6 +252,21 @@ def test_no_more_scores_are_kept_than_allowed(serve, state):
     assert server.texts == [*TEXTS, "aa"]
 
 
+def test_scores_not_asked_for_the_longest_go_first(serve, lm):
+    def ask(*rows):
+        reward(lm.prompt("1 + 1").append(torch.tensor(rows)))
+
+    server = serve()
+    reward = RemoteReward(server.url, http=FAST, max_kept=2)
+    ask([0, 0])
+    ask([0, 1])
+    ask([0, 0])  # now the one asked for last
+    ask([1, 0])  # and "ab" goes
+    ask([0, 0])
+    assert server.texts == ["aa", "ab", "ba"]
+    assert len(pickle.loads(pickle.dumps(reward))._scores._kept) == 2
+
+
 def test_log_odds_and_names_of_ones_own(serve, state):
     server = serve(lambda n, path, payload: serve.ok({"r": [-1.5, 0, 2, 3e3], "usage": {"total_tokens": 17}}))
     endpoint = JsonEndpoint("log_odds", texts="inputs", problems=None, scores="r", extra=(("model", "m"),))
