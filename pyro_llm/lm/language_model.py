@@ -72,10 +72,10 @@ class Session(Protocol):
     A session may have `statistics` too (see `TokenSession`), for rewards that read the laws of tokens, and
     `note_drawn`, for its count of what it has read.
 
-    It claims from the budget (`run_scope.claim`) what a piece of work will cost, and adds it to `current_cost()` when it
-    is done: `lm_calls`, `lm_tokens_forwarded`, `lm_tokens_sampled`, and `lm_tokens_read`, those forwarded that were not
-    drawn in this run, which budgets of `lm_tokens` and `dollars` and `Prices` count. If no session of a run counts any,
-    what was forwarded beyond what was sampled takes their place (`Cost.lm_tokens_input`).
+    It claims from the budget (`run_scope.claim`) what a piece of work will cost, and adds it to `current_cost()` when
+    that is done: `lm_calls`, `lm_tokens_forwarded`, `lm_tokens_sampled`, and `lm_tokens_read`, those forwarded
+    that were not drawn in this run, which `Prices` and budgets of `lm_tokens` and `dollars` count. If no session
+    of a run counts any, what was forwarded beyond what was sampled takes their place (`Cost.lm_tokens_input`).
     """
 
     def sample(self, prefix: Prefix, decoding: Decoding, key: SamplingKey) -> Continuation:
