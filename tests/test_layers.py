@@ -49,7 +49,7 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     "lm/load.py": {"zoo"},  # where the embedded weights are
     "rewards/load.py": {"zoo"},
-    "infer/posterior.py": {"diagnostics"},  # inside methods only, tested below
+    "infer/presented.py": {"diagnostics"},  # inside methods only, tested below
 }
 WITHOUT_PYRO = LEAVES | {"ops", "lm", "rewards", "zoo"}
 WITHOUT_TRANSFORMERS = {"ops", "handlers", "infer", "diagnostics", "distributions", "models", "raters", "study"}
@@ -103,7 +103,7 @@ def test_who_knows_pyro_and_transformers(file):
 
 
 def test_the_posterior_imports_diagnostics_lazily():
-    assert "diagnostics" not in layers(imports("infer/posterior.py", top_level_only=True))
+    assert "diagnostics" not in layers(imports("infer/presented.py", top_level_only=True))
 
 
 def test_the_walk_sees_what_it_should(tmp_path, monkeypatch):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from functools import cached_property
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +13,19 @@ from torch import Tensor
 from pyro_llm.errors import NoChainsError
 from pyro_llm.infer.best import Score, best_particle
 from pyro_llm.infer.decision import decide
-from pyro_llm.infer.diagnosis import Diagnosis
 from pyro_llm.infer.marginal import Marginal, pooled_marginal
 from pyro_llm.infer.markov_chains import MarkovChains, update_rates
 from pyro_llm.infer.particle_values import values_of
+from pyro_llm.infer.presented import Presented
 from pyro_llm.infer.readings import Particle, Texts, no_texts
 from pyro_llm.infer.resample import resampled
 from pyro_llm.infer.searched import Searched
 from pyro_llm.infer.stats import StepStats
-from pyro_llm.infer.thresholds import Thresholds
 from pyro_llm.infer.weighted import Weighted
 from pyro_llm.run_scope import Cost
 
-if TYPE_CHECKING:
-    from arviz import InferenceData
-    from matplotlib.figure import Figure
-    from xarray import DataTree
 
-
-class Posterior(Weighted):
+class Posterior(Presented, Weighted):
     """Weighted particles from R independent runs of N particles each.
 
     Algorithms make posteriors; users read them. Runs are islands: each estimates the evidence by itself, they are
@@ -252,58 +245,3 @@ class Posterior(Weighted):
             OptionError: `num_particles` is no integer of at least 1.
         """
         return resampled(self, num_particles, generator)
-
-    def to_datatree(self, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> DataTree:
-        """An `xarray.DataTree` in ArviZ's schema; see `pyro_llm.diagnostics.to_datatree`."""
-        from pyro_llm.diagnostics.datatree import to_datatree
-
-        return to_datatree(self, functionals)
-
-    def to_arviz(self, functionals: Mapping[str, Callable[[str], Any]] | None = None) -> InferenceData | DataTree:
-        """What the installed ArviZ works with; see `pyro_llm.diagnostics.to_arviz`."""
-        from pyro_llm.diagnostics.arviz import to_arviz
-
-        return to_arviz(self, functionals)
-
-    def diagnose(
-        self, functionals: Mapping[str, Callable[[str], Any]] | None = None, thresholds: Thresholds | None = None
-    ) -> Diagnosis:
-        """What is wrong, in plain words, and what to change; see `pyro_llm.diagnostics.diagnose`."""
-        from pyro_llm.diagnostics.checkup import diagnose
-
-        return diagnose(self, functionals, thresholds)
-
-    def plot(self, run: int = 0) -> Figure:
-        """ESS by step, answers and the ancestry of one run in a figure; see `pyro_llm.diagnostics.plot`."""
-        from pyro_llm.diagnostics.plots import plot
-
-        return plot(self, run)
-
-    def report(self, path: str | PathLike[str] | None = None) -> str:
-        """A page of HTML with the answers and the genealogy of reasoning; see `pyro_llm.diagnostics.report`."""
-        from pyro_llm.diagnostics.report import report
-
-        return report(self, path)
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write everything to a netCDF file, whole or not at all; see `pyro_llm.diagnostics.save`."""
-        from pyro_llm.diagnostics.storage import save
-
-        save(self, path)
-
-    @staticmethod
-    def load(path: str | PathLike[str]) -> Posterior:
-        """Read what `save` wrote; see `pyro_llm.diagnostics.load`."""
-        from pyro_llm.diagnostics.storage import load
-
-        return load(path)
-
-    def __repr__(self) -> str:
-        from pyro_llm.diagnostics.display import to_text
-
-        return to_text(self)
-
-    def _repr_html_(self) -> str:
-        from pyro_llm.diagnostics.display import to_html
-
-        return to_html(self)
