@@ -140,7 +140,7 @@ study-gemma: $(VENV)/.installed-study $(GEMMA)  ## A real language model, Gemma 
 
 STUDIES := accuracy robustness allocation ablations
 
-study-small: $(VENV)/.installed  ## All four studies cut down to a few problems, in under 15 minutes (runs/).
+study-small: $(VENV)/.installed  ## All four studies cut down to a few problems, about 5 minutes on two cores (runs/).
 	for study in $(STUDIES); do \
 		$(BIN)/pyro-llm bench studies/$$study.yaml --out runs/small/$$study --workers 2 --limit 6 || exit 1; done
 

@@ -163,8 +163,8 @@ for at_budget in (4, 32):
 # ## A stored study
 #
 # Larger studies are kept in `studies/results/`, with their configurations in `studies/`; `pyro-llm bench` runs them
-# again or on, and [studies](../docs/studies.md) says what is in them. This is the first: nine algorithms, each with the
-# settings that it was published with.
+# again or on, and [studies](../docs/studies.md) says what is in them. This is the first: nine algorithms, the filters
+# with our rule for the answer and with the published one.
 
 # %% tags=["picture"]
 accuracy = tabulate(read_study("../studies/results/accuracy"))
