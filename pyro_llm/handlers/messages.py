@@ -59,10 +59,15 @@ def check_plates(msg: Any, particle_plate: str, particle_dim: int) -> None:
             )
 
 
-def plate_nesting(msg: Any, particle_plate: str) -> int:
-    """How far the plates of a site reach to the left, that of the particles apart: the -dim of the leftmost, or 0."""
-    frames = msg["cond_indep_stack"]
-    return max((-frame.dim for frame in frames if frame.dim is not None and frame.name != particle_plate), default=0)
+def plates_of(msg: Any, particle_plate: str) -> tuple[bool, int]:
+    """Whether a site stands in the particles' plate, and how far its other plates reach to the left: `-dim`, or 0."""
+    per_particle, nesting = False, 0
+    for frame in msg["cond_indep_stack"]:
+        if frame.name == particle_plate:
+            per_particle = True
+        elif frame.dim is not None:
+            nesting = max(nesting, -frame.dim)
+    return per_particle, nesting
 
 
 def compare_with_record(site: Site, msg: Any, carry: Callable[[Any], Any]) -> None:

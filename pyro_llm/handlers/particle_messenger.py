@@ -16,7 +16,7 @@ from pyro_llm.handlers.messages import (
     check_plates,
     compare_with_record,
     kind_of,
-    plate_nesting,
+    plates_of,
     scaled,
     scored,
     shared_parameters,
@@ -188,8 +188,7 @@ class ParticleMessenger(Messenger):
         if self._sites_after_stop is not None:
             return
         site = Site(name, kind, msg["value"], generation=self.generation, met=self.generation)
-        site.per_particle = any(frame.name == PARTICLE_PLATE for frame in msg["cond_indep_stack"])
-        site.plate_nesting = plate_nesting(msg, PARTICLE_PLATE)
+        site.per_particle, site.plate_nesting = plates_of(msg, PARTICLE_PLATE)
         if self.restarts < COMPARED_REPLAYS:
             site.fn = msg["fn"]
         if kind in ("latent", "observed"):
@@ -220,8 +219,9 @@ class ParticleMessenger(Messenger):
 
     def _within_plates(self, site: Site, value: Tensor) -> Tensor:
         foreign = -1 - self.axis.dim - site.plate_nesting
-        has_plates = self.axis.find(site.value, site.event_dim) is not None
-        if not has_plates or any(size != 1 for size in value.shape[2 : 2 + foreign]):
+        if foreign == 0 or self.axis.find(site.value, site.event_dim) is None:
+            return value
+        if any(size != 1 for size in value.shape[2 : 2 + foreign]):
             return value
         return value.reshape(value.shape[:2] + value.shape[2 + foreign :])
 
