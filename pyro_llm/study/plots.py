@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
@@ -18,8 +19,8 @@ from pyro_llm.study.results import Curve, Results
 MARKERS = "osD^vPX"
 LINES = ("-", "--", ":")
 COLUMNS = 3
-WIDEST = 28
-"""Characters of a name of which two fit side by side below the axes."""
+POINTS_A_LETTER, POINTS_A_LINE = 5, 40
+"""Width of a legend's names, and of what stands before them."""
 
 
 def plot_accuracy(
@@ -61,12 +62,21 @@ def plot_accuracy(
     ax.xaxis.set_minor_formatter(NullFormatter())
     names = ax.get_legend_handles_labels()[1]
     legend = ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=1 if max(map(len, names)) > WIDEST else 2,
+        loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=_columns(ax, names),
         frameon=False, fontsize="small", labelcolor=INK,
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
     return ax
+
+
+def _columns(ax: Axes, names: Sequence[str]) -> int:
+    """Two columns of a legend below the axes where they have room for them, else one."""
+    spec = ax.get_subplotspec()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    points = 72 * figure.get_size_inches()[0] / (1 if spec is None else spec.get_gridspec().ncols)
+    return 2 if points > 2 * (POINTS_A_LETTER * max(map(len, names)) + POINTS_A_LINE) else 1
 
 
 def _draw(ax: Axes, curve: Curve, cost: str, label: str, colour: str, marker: str, line: str) -> bool:
