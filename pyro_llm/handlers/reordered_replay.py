@@ -53,13 +53,12 @@ class ReorderedReplay(Messenger):
         self.slots = slots
 
     def see(self, site: Site, msg: Any) -> None:
-        """Look at a site as it is met again.
+        """Look at a site as it is met again: for those who replay to see something.
 
         Args:
             site: what was recorded of it.
             msg: Pyro's message, before it has a value if it is latent.
         """
-        raise NotImplementedError
 
     def stray(self, name: str) -> None:
         """Note that a site was not met before."""
