@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +66,15 @@ app.command()(bench_report)
 app.command()(bench_check)
 
 
+def _interrupt_again(ignored: Any) -> None:
+    """Python drops a KeyboardInterrupt that falls into a destructor or the callback of a weak reference: once more."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
 def main() -> None:
     """Entry point of the console script."""
+    sys.unraisablehook = _interrupt_again
     app()
